@@ -1,0 +1,1 @@
+"""What people touch: the `dyno` command and the Streamlit explorer."""

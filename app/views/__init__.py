@@ -1,0 +1,1 @@
+"""The explorer's pages; each reads the published snapshot and draws."""

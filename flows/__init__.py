@@ -1,0 +1,1 @@
+"""Prefect flows: what runs when, what is resumed, what is published."""

@@ -1,0 +1,1 @@
+"""Bundles on disk and their projection in DuckDB: one writer, many readers, one published snapshot."""
