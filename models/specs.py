@@ -113,7 +113,7 @@ class EngineSpec(Record):
 
 
 class HardwareSpec(Record):
-    """What a setup runs on, as far as it decides speed. Measured properties (bandwidth) are not part of its identity."""
+    """What a setup runs on, as far as it decides speed. Measured properties (bandwidth) are no part of its identity."""
 
     name: Identifier
     kind: Literal["cpu", "cuda", "rocm", "metal", "remote"] = "cpu"
