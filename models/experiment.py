@@ -200,9 +200,9 @@ def expand(experiment: Experiment, resolve: Resolvers, source: str) -> Expansion
     if not levels:
         raise ExperimentError(source, "load", "give concurrency or request_rate, a list of at least one level")
     out = Expansion()
-    for setup, port in _setups(experiment, models, hardware, resolve, source):
+    for setup, port, where in _setups(experiment, models, hardware, resolve, source):
         try:
-            resolve.check(setup)
+            _named(resolve.check, setup, source, where)
         except Unsupported as error:
             out.skipped.append(Skipped(setup.label, error.field, error.reason))
             continue
@@ -234,22 +234,22 @@ def _trials(experiment: Experiment, setup: Setup, works: list[Workload], levels:
 
 
 def _setups(experiment: Experiment, models: list[ModelSpec], hardware: HardwareSpec, resolve: Resolvers, source: str,
-            ) -> Iterator[tuple[Setup, int | None]]:
+            ) -> Iterator[tuple[Setup, int | None, str]]:
     for i, entry in enumerate(experiment.engines):
-        version = _named(resolve.engine_version, entry, source, f"engines[{i}]")
+        version = _named(resolve.engine_version, entry, source, f"engines[{i}].engine")
         grid = itertools.product(models, entry.quantizations or experiment.quantizations,
                                  entry.kv_types or experiment.kv_types, entry.batching or experiment.batching)
         for model, quantization, kv_type, batching in grid:
             spec = EngineSpec(engine=entry.engine, variant=entry.variant, version=version, quantization=quantization,
                               kv_type=kv_type, batching=batching, runtime=entry.runtime, path=entry.path,
                               url=entry.url, extra_args=entry.extra_args, environment=entry.environment)
-            yield Setup(model=model, engine=spec, hardware=hardware), entry.port
+            yield Setup(model=model, engine=spec, hardware=hardware), entry.port, f"engines[{i}]"
 
 
 def _named(resolve: Callable[[T], R], value: T, source: str, where: str) -> R:
     try:
         return resolve(value)
-    except ExperimentError:
+    except (ExperimentError, Unsupported):
         raise
     except DynoError as error:
         raise ExperimentError(source, where, str(error)) from None

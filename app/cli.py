@@ -1,0 +1,301 @@
+"""The `dyno` command. Everything heavy is imported by the command that needs it, so that --help is instant."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from models.errors import DynoError, UserError
+
+if TYPE_CHECKING:
+    from models.experiment import Experiment
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON (a list of objects) instead of a table.")
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="llm-dyno", prog_name="dyno")
+def cli() -> None:
+    """A dynamometer for LLM inference engines: measures, prices and chooses serving stacks.
+
+    \b
+    Examples:
+      dyno demo                                  measure llama.cpp on this machine, and see an answer
+      dyno evaluate my-experiment.yaml --dry-run
+      dyno sql "from measurements order by usd_per_million_output_tokens limit 5"
+      dyno explore
+
+    State lives in DYNO_HOME, built engines and checkpoints in DYNO_CACHE (`dyno doctor` prints both).
+    """
+
+
+@cli.command()
+@click.option("--fresh", is_flag=True, help="Measure again what was measured before.")
+@click.option("--price", type=click.FloatRange(min=0), help="USD per hour of this machine (else an assumed price).")
+@click.option("--json", "as_json", is_flag=True, help="Print the points, answer and findings as JSON.")
+def demo(fresh: bool, price: float | None, as_json: bool) -> None:
+    """The main job on this machine: build llama.cpp, measure it, price it, answer.
+
+    \b
+    Examples:
+      dyno demo
+      dyno demo --price 0.12
+      dyno demo --fresh --json > demo.json
+    """
+    from app import _answer
+    from models.paths import home
+
+    experiment, source = _experiment(None)
+    report = _evaluate(experiment, source, fresh, price)
+    _answer.show(home(), [t.trial_id for t in report["expansion"].trials], experiment.limits, as_json)
+    _fail_if(report["report"].failed)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="List what would be measured, and what cannot be and why; start nothing.")
+@click.option("--fresh", is_flag=True, help="Measure again what was measured before.")
+@click.option("--price", type=click.FloatRange(min=0), help="USD per hour of this hardware.")
+@as_json
+def evaluate(file: Path, dry_run: bool, fresh: bool, price: float | None, as_json: bool) -> None:
+    """Measure what an experiment FILE (YAML) asks for. Points that have a result are not measured again.
+
+    \b
+    Examples:
+      dyno evaluate my-experiment.yaml --dry-run
+      dyno evaluate my-experiment.yaml --price 1.55
+
+    \b
+    A file holds: name, models, engines (engine, variant, version, runtime), quantizations, kv_types, batching
+    (max_sequences, context_tokens, threads, …), workloads (name, scale), load (concurrency or request_rate, requests),
+    limits, repeats, seed. The demo's own is a good start: dyno evaluate --help; dyno doctor prints its path.
+    """
+    from app import _answer
+    from models.paths import home
+
+    experiment, source = _experiment(file)
+    if dry_run:
+        _answer.dry_run(_plan(experiment, source), home(), as_json)
+        return
+    done = _evaluate(experiment, source, fresh, price)
+    _answer.show(home(), [t.trial_id for t in done["expansion"].trials], experiment.limits, as_json)
+    for skip in done["report"].skipped:
+        click.echo(f"not measured: {skip.label}: {skip.reason}", err=True)
+    _fail_if(done["report"].failed)
+
+
+@cli.command()
+@click.option("--url", required=True, help="Where it serves: http://host:port")
+@click.option("--model", help="The served model's name; asked from /v1/models when left out.")
+@click.option("--api", type=click.Choice(["completions", "chat"]), default="completions", show_default=True)
+@click.option("--workload", help="A standard workload's lengths instead of fixed ones (chat, rag, code, …).")
+@click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Scales its lengths.")
+@click.option("--input-tokens", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option("--output-tokens", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--concurrency", type=click.IntRange(min=1), help="Closed loop: users, each waiting for its answer.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Open loop: requests a second.")
+@click.option("--arrivals", default="poisson", show_default=True, help="poisson, constant or gamma:CV.")
+@click.option("--requests", type=click.IntRange(min=1), help="Requests measured [default: 100].")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop sending after so many seconds.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, help="Deadline of a request, s.")
+@click.option("--seed", type=int, default=0)
+@click.option("--out", type=click.Path(path_type=Path), help="Write requests.parquet and summary.json here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+def load(as_json: bool, **options: Any) -> None:
+    """Put load on any OpenAI-compatible URL and time every token. Nothing is stored unless --out is given.
+
+    A bearer key is taken from DYNO_API_KEY; it is never stored or logged.
+
+    \b
+    Examples:
+      dyno load --url http://127.0.0.1:8080 --concurrency 8 --requests 200
+      dyno load --url http://127.0.0.1:8080 --workload chat --scale 0.1 --rate 2 --duration 60 --json
+    """
+    from app import _answer
+    from app._progress import display
+    from flows.load import load_url
+
+    with display(quiet=False) as progress:
+        result = load_url(options, progress)
+    _answer.show_load(result, as_json)
+
+
+@cli.command()
+@click.argument("query")
+@as_json
+def sql(query: str, as_json: bool) -> None:
+    """Ask the warehouse in SQL (DuckDB's dialect), read-only. `dyno sql "show tables"` lists what there is.
+
+    \b
+    Examples:
+      dyno sql "from measurements where trust = 'ok' order by usd_per_million_output_tokens limit 5"
+      dyno sql "select engine, count(*) as trials from measurements group by all" --json
+    """
+    from app._render import emit, number
+    from models.paths import home
+    from warehouse import reader
+
+    frame = reader.user_sql(home(), query)
+    columns = [(name, lambda r, n=name: number(r[n], 6)) for name in frame.columns]
+    emit(frame.to_dicts(), columns, as_json)
+
+
+@cli.command()
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@as_json
+def runs(limit: int, as_json: bool) -> None:
+    """List what was measured, newest first, and the launches that failed.
+
+    \b
+    Examples:
+      dyno runs
+      dyno runs --limit 500 --json
+    """
+    from app import _answer
+    from models.paths import home
+
+    _answer.runs(home(), limit, as_json)
+
+
+@cli.command()
+@click.argument("trial")
+@as_json
+def show(trial: str, as_json: bool) -> None:
+    """Show one measurement whole: command, verdicts, every metric, the log's end. TRIAL is an id or its start.
+
+    \b
+    Examples:
+      dyno show 3f2a91
+    """
+    from app import _answer
+    from models.paths import home
+
+    _answer.show_trial(home(), trial, as_json)
+
+
+@cli.command()
+@click.option("--usd-per-hour", type=click.FloatRange(min=0), help="Store this price for this machine.")
+@click.option("--tier", default="own", show_default=True)
+@click.option("--source", default="given on the command line", show_default=True)
+@as_json
+def price(usd_per_hour: float | None, tier: str, source: str, as_json: bool) -> None:
+    """List the prices that costs are computed from, or store one for this machine.
+
+    \b
+    Examples:
+      dyno price
+      dyno price --usd-per-hour 0.12 --source "our cloud bill, November 2026"
+    """
+    from app import _answer
+    from flows.run import set_price
+    from models.paths import home
+
+    if usd_per_hour is not None:
+        set_price(home(), usd_per_hour, tier, source)
+    _answer.prices(home(), as_json)
+
+
+@cli.command()
+def rebuild() -> None:
+    """Make the warehouse again from the bundles on disk, and publish it."""
+    from models.paths import home
+    from warehouse import writer
+
+    report = writer.rebuild(home())
+    click.echo(f"rebuilt from {report.added} bundles; published {writer.publish(home())}")
+    for path, reason in report.failed:
+        click.echo(f"left out {path}: {reason}", err=True)
+
+
+@cli.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check this machine: hardware, compiler, caches, engines, warehouse, and what is missing for what.
+
+    \b
+    Examples:
+      dyno doctor
+    """
+    from app import _answer
+    from flows.doctor import checks
+
+    _answer.doctor(checks(), as_json)
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Port on loopback [default: 8501, or the next free one].")
+@click.option("--browser/--no-browser", default=True, help="Open a browser on it.")
+def explore(port: int | None, browser: bool) -> None:
+    """Open the explorer (Streamlit, on loopback) on the published warehouse.
+
+    \b
+    Examples:
+      dyno explore
+      dyno explore --port 8600 --no-browser
+    """
+    from app._streamlit import run
+
+    sys.exit(run(port, browser))
+
+
+def _experiment(file: Path | None) -> tuple[Experiment, str]:
+    from importlib import resources
+
+    from models import experiment as experiments
+
+    path = file or Path(str(resources.files("flows").joinpath("experiments/demo.yaml")))
+    return experiments.load(path), str(file or "demo.yaml")
+
+
+def _plan(experiment: Experiment, source: str) -> Any:
+    from flows import preflight
+
+    return preflight.plan(experiment, source)
+
+
+def _evaluate(experiment: Experiment, source: str, fresh: bool, price: float | None) -> dict[str, Any]:
+    """Runs what is pending; Prefect is not even imported when nothing is."""
+    from app._progress import display
+    from flows import preflight
+    from flows.run import run_evaluation
+    from models.paths import home
+
+    expansion = preflight.plan(experiment, source)
+    with display() as progress:
+        report = run_evaluation(experiment, source, expansion, home(), fresh, price, progress)
+    return {"expansion": expansion, "report": report}
+
+
+def _fail_if(failed: dict[str, str]) -> None:
+    for label, reason in failed.items():
+        click.echo(f"failed: {label}: {reason}", err=True)
+    if failed:
+        sys.exit(1)
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise SystemExit(143)
+
+
+def main() -> None:
+    """Entry point: a person's mistake is one line and exit code 2, an engine's failure its story and exit code 1."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped; what was finished is kept", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except DynoError as error:
+        click.echo(f"dyno: {error}", err=True)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        click.echo("stopped; what was finished is kept", err=True)
+        sys.exit(130)

@@ -1,0 +1,65 @@
+"""What this machine has, and what is missing for what."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import engines
+from engines.hardware import detect, host_info
+from models import paths
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `dyno doctor`: ok, or what to do about it."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def checks() -> list[Check]:
+    """Looks at everything a run needs. Nothing is changed."""
+    hardware, host = detect(), host_info()
+    gpu = f", {hardware.accelerators} × {hardware.accelerator}" if hardware.accelerator else ", no GPU"
+    bandwidth = f", reads {host.memory_bandwidth_gb_s:.0f} GB/s" if host.memory_bandwidth_gb_s else ""
+    return [
+        Check("python", sys.version_info >= (3, 11), sys.version.split()[0]),
+        Check("hardware", True, f"{hardware.cpu}, {hardware.cores} cores, {hardware.memory_gib} GiB{gpu}{bandwidth}"),
+        *(_tool(name, why) for name, why in (("gcc", "to build llama.cpp"), ("g++", "to build llama.cpp"),
+                                             ("make", "for make run"))),
+        _chromium(),
+        _folder("DYNO_HOME", paths.home()),
+        _folder("DYNO_CACHE", paths.cache()),
+        *(Check(f"engine {name}", *_engine(name)) for name in engines.names()),
+        _snapshot(paths.home()),
+    ]
+
+
+def _tool(name: str, why: str) -> Check:
+    path = shutil.which(name)
+    return Check(name, path is not None, path or f"missing: install it with your package manager, {why}")
+
+
+def _chromium() -> Check:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    return Check("chromium", True, path or "missing: only the explorer's browser test needs it")
+
+
+def _folder(name: str, path: Path) -> Check:
+    there = next(p for p in (path, *path.parents) if p.exists())
+    free = shutil.disk_usage(there).free / 2**30
+    return Check(name, free > 2, f"{path}, {free:.0f} GiB free" + ("" if free > 2 else ": at least 2 are needed"))
+
+
+def _engine(name: str) -> tuple[bool, str]:
+    adapter = engines.adapter(name)
+    return True, f"{adapter.default_version()}, {'installed' if adapter.installed() else 'built on first use'}"
+
+
+def _snapshot(home: Path) -> Check:
+    path = home / "published" / "dyno.duckdb"
+    return Check("warehouse", True, str(path) if path.exists() else "nothing published yet: `make run` or `dyno demo`")

@@ -1,0 +1,75 @@
+"""Everything that can be known before an engine starts: names resolved, impossible combinations found, work left."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import engines
+from engines import hardware as machine
+from engines import launch
+from engines.checkpoints import resolve_model
+from models.errors import Unsupported, UserError
+from models.experiment import EngineEntry, Expansion, Experiment, Resolvers, expand
+from models.specs import HardwareSpec, Trial
+from warehouse import bundles
+from workloads import catalogue, schedule
+
+
+def resolvers() -> Resolvers:
+    """How names become records on this machine."""
+    return Resolvers(
+        model=resolve_model,
+        workload=catalogue.load,
+        hardware=_hardware,
+        quantization=_quantization,
+        engine_version=_version,
+        check=launch.check,
+        fits=_fits,
+    )
+
+
+def plan(experiment: Experiment, source: str) -> Expansion:
+    """Expands an experiment for this machine. Raises ExperimentError, also when nothing at all is left to measure."""
+    expansion = expand(experiment, resolvers(), source)
+    if not expansion.trials and expansion.skipped:
+        first = expansion.skipped[0]
+        raise UserError(f"{source}: {first.field}: {first.reason} ({first.label}); nothing is left to measure")
+    return expansion
+
+
+def pending(expansion: Expansion, home: Path, fresh: bool = False) -> Expansion:
+    """Returns the same expansion without the trials that already have a bundle (all of them when `fresh`)."""
+    done = set() if fresh else bundles.present(home)
+    return Expansion([t for t in expansion.trials if t.trial_id not in done], expansion.skipped, expansion.ports)
+
+
+@functools.cache
+def _hardware(name: str) -> HardwareSpec:
+    if name != "this":
+        raise UserError(f"{name!r} is not a hardware target known here; `this` is the machine the run is on")
+    return machine.detect()
+
+
+def _quantization(name: str) -> str:
+    known = sorted({q for e in engines.names() for q in engines.adapter(e).capabilities().quantizations})
+    if name.lower() not in {k.lower() for k in known}:
+        raise UserError(f"no engine knows the quantisation {name!r}; known are {', '.join(known)}")
+    return name
+
+
+def _version(entry: EngineEntry) -> str | None:
+    adapter = engines.adapter(entry.engine)
+    return entry.version or (adapter.default_version() if entry.runtime == "venv" else None)
+
+
+def _fits(trial: Trial) -> None:
+    shape, batching = trial.setup.model.architecture, trial.setup.engine.batching
+    context = batching.context_tokens or (shape.context_tokens if shape else None)
+    if context is None:
+        return
+    longest = schedule.plan(trial.workload, trial.load, trial.seed).longest_tokens
+    if longest > context:
+        raise Unsupported("workloads", f"{trial.workload.label} asks for up to {longest} tokens, prompt and answer,"
+                          f" but the context of {trial.setup.model.name} is {context}: lower the workload's scale, or"
+                          " raise batching.context_tokens")

@@ -1,0 +1,18 @@
+"""What an evaluation did, for whoever started it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from models.experiment import Skipped
+
+
+@dataclass
+class Report:
+    """What an evaluation did. `failed` maps a setup's label to why it failed."""
+
+    experiment: str
+    measured: list[str] = field(default_factory=list)
+    reused: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
