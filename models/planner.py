@@ -29,7 +29,7 @@ def cheapest(rows: Sequence[Mapping[str, object]], limits: tuple[Limit, ...]) ->
     A point with a fatal verdict, without a price or above a limit is left out, with the reason.
     The runner-up is the cheapest point of another setup.
     """
-    left_out: dict[str, str] = Field(default_factory=dict)
+    left_out: dict[str, str] = {}
     fit: list[Mapping[str, object]] = []
     for row in rows:
         reason = _reason(row, limits)

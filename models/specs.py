@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -124,7 +123,7 @@ class HardwareSpec(Record):
     accelerators: int = 0
     accelerator_memory_gib: int | None = None
 
-    @cached_property
+    @property
     def hardware_id(self) -> str:
         return content_id(self)
 
@@ -214,7 +213,7 @@ class Setup(Record):
     engine: EngineSpec
     hardware: HardwareSpec
 
-    @cached_property
+    @property
     def setup_id(self) -> str:
         return content_id(self)
 
@@ -235,7 +234,7 @@ class Trial(Record):
     seed: int = 0
     repeat: int = Field(default=0, ge=0)
 
-    @cached_property
+    @property
     def trial_id(self) -> str:
         return content_id(self)
 

@@ -1,0 +1,5 @@
+"""`python -m app` is `dyno`."""
+
+from app.cli import main
+
+main()

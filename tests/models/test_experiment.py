@@ -1,0 +1,101 @@
+"""Experiment files: the bad field is named, expansion is complete, the impossible is listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models import experiment as experiments
+from models.errors import ExperimentError, Unsupported, UserError
+from models.experiment import EngineEntry, Resolvers, expand
+from models.specs import HardwareSpec, Lengths, ModelSpec, Setup, Trial, Workload
+
+GOOD = """
+name: small
+models: [m]
+engines:
+  - {engine: fast, variant: a, batching: [{max_sequences: 1}, {max_sequences: 4}]}
+  - {engine: plain}
+quantizations: [F16, AWQ]
+workloads: [chat]
+load: {concurrency: [1, 2], request_rate: [0.5], requests: 10}
+repeats: 2
+"""
+
+
+def known(names: set[str], what: str) -> object:
+    def check(name: str) -> str:
+        if name not in names:
+            raise UserError(f"unknown {what} {name!r}")
+        return name
+    return check
+
+
+def resolvers() -> Resolvers:
+    def engine(entry: EngineEntry) -> str:
+        known({"fast", "plain"}, "engine")(entry.engine)  # type: ignore[operator]
+        return "1.0"
+
+    def workload(name: str | dict[str, object]) -> Workload:
+        known({"chat"}, "workload")(name)  # type: ignore[operator]
+        return Workload(name=str(name), input_tokens=Lengths(mean=9), output_tokens=Lengths(mean=9))
+
+    def check(setup: Setup) -> None:
+        if setup.engine.engine == "plain" and setup.engine.quantization == "AWQ":
+            raise Unsupported("engine.quantization", "plain cannot AWQ")
+
+    def fits(trial: Trial) -> None:
+        if trial.load.request_rate and trial.setup.engine.engine == "plain":
+            raise Unsupported("workloads", "too long")
+
+    return Resolvers(model=lambda m: ModelSpec(name=str(m)), workload=workload, engine_version=engine, check=check,
+                     hardware=lambda h: HardwareSpec(name=h), fits=fits,
+                     quantization=known({"F16", "AWQ"}, "quantisation"))  # type: ignore[arg-type]
+
+
+def load(tmp_path: Path, text: str) -> experiments.Experiment:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    return experiments.load(path)
+
+
+def test_expansion_is_complete_and_lists_the_impossible(tmp_path: Path) -> None:
+    out = expand(load(tmp_path, GOOD), resolvers(), "x.yaml")
+    assert len(out.trials) == (2 * 2 * 3 + 1 * 2) * 2
+    assert [len(trials) for _, trials in out.by_setup()] == [6, 6, 6, 6, 4]
+    assert {(s.field, s.reason) for s in out.skipped} == {
+        ("engine.quantization", "plain cannot AWQ"), ("workloads", "too long")}
+    assert len({t.trial_id for t in out.trials}) == len(out.trials)
+    assert out.trials[0].setup.engine.version == "1.0"
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ("engine: fast", "engine: slow", "x.yaml: engines[0].engine: unknown engine 'slow'"),
+    ("AWQ]", "Q9]", "x.yaml: quantizations[1]: unknown quantisation 'Q9'"),
+    ("[chat]", "[chit]", "x.yaml: workloads[0]: unknown workload 'chit'"),
+    ("request_rate: [0.5]", "request_rate: [-1]", "x.yaml: load.request_rate: every rate must be above 0"),
+    ("concurrency: [1, 2]", "concurrency: [1, two]", "x.yaml: load.concurrency[1]: "),
+    ("repeats: 2", "repeats: 0", "x.yaml: repeats: should be greater than or equal to 1 (given: 0)"),
+    ("repeats: 2", "repeat: 2", "x.yaml: repeat: is not a field dyno knows"),
+    ("variant: a", "varient: a", "x.yaml: engines[0].varient: is not a field dyno knows"),
+    ("max_sequences: 4", "max_sequences: 0", "x.yaml: engines[0].batching[1].max_sequences: "),
+    ("models: [m]\n", "", "x.yaml: models: is missing"),
+    ("name: small", "name: [", "x.yaml: line "),
+    ("name: small", "name: small\nlimits: ttft<=5", "x.yaml: limits: limit 'ttft<=5'"),
+    ("{concurrency: [1, 2], request_rate: [0.5], requests: 10}", "{requests: 10}", "x.yaml: load: give concurrency"),
+])
+def test_a_mistake_is_named_with_its_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str,
+                                           says: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.yaml").write_text(GOOD.replace(old, new))
+    with pytest.raises(ExperimentError) as error:
+        expand(experiments.load(Path("x.yaml")), resolvers(), "x.yaml")
+    assert str(error.value).startswith(says) and "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_file_that_is_no_mapping(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="no such file"):
+        experiments.load(tmp_path / "none.yaml")
+    with pytest.raises(ExperimentError, match="is a mapping"):
+        load(tmp_path, "- a\n- b\n")
