@@ -1,0 +1,126 @@
+"""One bundle, failure or price as rows of the database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from models.records import Failure, Measurement
+from models.specs import ModelSpec, Setup, Workload, content_id
+from warehouse import bundles
+from warehouse.bundles import Bundle
+from warehouse.pricelist import StoredPrice
+
+Row = dict[str, Any]
+
+
+def fingerprint(path: Path) -> str:
+    """Identifies what a bundle holds: a trial measured again has another start, so another measurement.json."""
+    return hashlib.sha256((path / bundles.MEASUREMENT).read_bytes()).hexdigest()
+
+
+def store_bundle(con: duckdb.DuckDBPyConnection, home: Path, bundle: Bundle, sha256: str) -> None:
+    """Stores a trial, in place of what an earlier measurement of it left. Runs in the caller's transaction."""
+    measurement = bundle.measurement
+    for table in ("metrics", "verdicts", "requests", "chunk_timings", "telemetry"):
+        con.execute(f"delete from {table} where trial_id = ?", [measurement.trial_id])  # noqa: S608
+    setup, workload = measurement.trial.setup, measurement.trial.workload
+    for table, row in (("models", _model(setup.model)), ("engines", _engine(measurement)),
+                       ("hardware", setup.hardware.model_dump() | {"hardware_id": setup.hardware.hardware_id}),
+                       ("workloads", _workload(workload)), ("setups", _setup(setup)),
+                       ("trials", _trial(measurement, str(bundle.path.relative_to(home)), sha256))):
+        _upsert(con, table, row)
+    key = pl.lit(measurement.trial_id).alias("trial_id")
+    metrics = measurement.summary.metrics
+    _append(con, "metrics", pl.DataFrame({"metric": list(metrics), "value": list(metrics.values())},
+                                         schema={"metric": pl.String, "value": pl.Float64}).select(key, pl.all()))
+    for position, verdict in enumerate(measurement.verdicts):
+        row = verdict.model_dump() | {"trial_id": measurement.trial_id, "position": position}
+        _upsert(con, "verdicts", row)
+    _append(con, "requests", bundle.requests.drop("chunk_ns").select(key, pl.all()))
+    _append(con, "chunk_timings", bundle.requests.select(key, "request_index", "chunk_ns"))
+    _append(con, "telemetry", bundle.telemetry.select(key, pl.all()))
+
+
+def store_failure(con: duckdb.DuckDBPyConnection, name: str, failure: Failure) -> None:
+    """Stores a failed launch, keyed by its folder's name."""
+    setup = failure.setup
+    _upsert(con, "failures", {
+        "failure": name, "failed_at": utc(failure.failed_at), "setup_id": failure.setup_id, "setup_label": setup.label,
+        "model": setup.model.name, "engine": setup.engine.engine, "variant": setup.engine.variant,
+        "quantization": setup.engine.quantization, "hardware": setup.hardware.name, "stage": failure.stage,
+        "error": failure.error, "command": failure.command, "exit_code": failure.exit_code,
+        "log_tail": failure.log_tail, "record": failure.model_dump_json()})
+
+
+def store_price(con: duckdb.DuckDBPyConnection, stored: StoredPrice) -> None:
+    """Stores a price, in place of one of the same key."""
+    _upsert(con, "prices", {"price_id": stored.key, **stored.price.model_dump(), "given": stored.given,
+                            "stored_at": stored.stored_at})
+
+
+def utc(text: str) -> dt.datetime:
+    """An ISO 8601 instant as a naive UTC one, which is how the database keeps them."""
+    instant = dt.datetime.fromisoformat(text)
+    return instant.astimezone(dt.UTC).replace(tzinfo=None) if instant.tzinfo else instant
+
+
+def _upsert(con: duckdb.DuckDBPyConnection, table: str, row: Row) -> None:
+    how = "insert" if table == "verdicts" else "insert or replace"
+    names, marks = ", ".join(f'"{n}"' for n in row), ", ".join("?" * len(row))
+    con.execute(f"{how} into {table} ({names}) values ({marks})", list(row.values()))
+
+
+def _append(con: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
+    con.register("_frame", frame.to_arrow())
+    con.execute(f"insert into {table} by name from _frame")
+    con.unregister("_frame")
+
+
+def _model(model: ModelSpec) -> Row:
+    shape = model.architecture.model_dump() if model.architecture else {}
+    row = model.model_dump(include={"name", "source", "repository", "file", "revision", "content"})
+    return row | {"model_id": content_id(model)} | shape
+
+
+def _engine(measurement: Measurement) -> Row:
+    run = measurement.run
+    engine_id = "/".join(filter(None, (run.engine, run.variant, run.engine_version)))
+    return {"engine_id": engine_id, "engine": run.engine, "variant": run.variant, "version": run.engine_version}
+
+
+def _workload(workload: Workload) -> Row:
+    row = workload.model_dump(include={"name", "description", "source", "shared_prefix_tokens", "turns", "input_scale",
+                                       "output_scale", "api", "offline"})
+    return row | {"workload_id": content_id(workload), "workload": workload.label, "spec": workload.model_dump_json()}
+
+
+def _setup(setup: Setup) -> Row:
+    engine = setup.engine
+    row = engine.model_dump(include={"engine", "variant", "version", "runtime", "quantization", "kv_type", "url"})
+    return row | engine.batching.model_dump() | {
+        "setup_id": setup.setup_id, "label": setup.label, "model_id": content_id(setup.model),
+        "hardware_id": setup.hardware.hardware_id, "extra_args": list(engine.extra_args),
+        "environment": json.dumps(engine.environment)}
+
+
+def _trial(measurement: Measurement, bundle: str, sha256: str) -> Row:
+    trial, run, host, summary = measurement.trial, measurement.run, measurement.host, measurement.summary
+    load = trial.load.model_dump(exclude={"requests"})
+    return load | host.model_dump() | {
+        "trial_id": measurement.trial_id, "setup_id": measurement.setup_id,
+        "engine_id": _engine(measurement)["engine_id"], "workload_id": content_id(trial.workload),
+        "load": trial.load.label, "requests_planned": trial.load.requests, "seed": trial.seed, "repeat": trial.repeat,
+        "started_at": utc(measurement.started_at), "duration_s": measurement.duration_s, "window_s": summary.window_s,
+        "requests_ok": summary.requests_ok, "requests_failed": summary.requests_failed,
+        "argv": list(run.argv), "environment": json.dumps(run.environment), "model_bytes": run.model_bytes,
+        "bits_per_weight": run.bits_per_weight, "threads": run.threads, "context_tokens": run.context_tokens,
+        "ready_s": run.ready_s, "notes": list(run.notes), "client_cpu_s": measurement.client_cpu_s,
+        "dyno_version": measurement.dyno_version, "source": measurement.source,
+        "bundle": bundle, "bundle_sha256": sha256, "measurement": measurement.model_dump_json()}

@@ -1,0 +1,107 @@
+"""Readers: every query opens the published snapshot, asks and lets go, so a newer one is seen at once.
+
+Each connection is an in-memory database of its own with the snapshot attached read-only: DuckDB shares instances of one
+path within a process, and a shared one would go on showing a snapshot that has been swapped out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from models.errors import UserError
+from models.frames import REQUESTS, TELEMETRY
+from warehouse import _user_sql, bundles
+from warehouse.bundles import Bundle
+from warehouse.writer import snapshot
+
+CATALOG = "dyno"
+SAMPLES_SHOWN = 5
+
+
+def connect(home: Path) -> duckdb.DuckDBPyConnection:
+    """Opens the published snapshot, read-only. Raises UserError when there is none yet."""
+    path = snapshot(home)
+    if not path.exists():
+        raise UserError(f"nothing has been measured and published yet in {home}: `make run` (or `dyno demo`) measures "
+                        "this machine, `dyno evaluate FILE` an experiment of your own")
+    con = duckdb.connect(":memory:", config={"temp_directory": tempfile.gettempdir()})
+    try:
+        con.execute(f"attach '{str(path).replace(chr(39), chr(39) * 2)}' as {CATALOG} (read_only)")
+        con.execute(f"use {CATALOG}")
+    except duckdb.Error as error:
+        con.close()
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({reason}): `dyno rebuild` makes it again") from None
+    return con
+
+
+def stamp(home: Path) -> tuple[int, int] | None:
+    """Identifies the published snapshot, for caches: another one has another stamp. None when there is none."""
+    try:
+        stat = snapshot(home).stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino
+
+
+def query(home: Path, sql: str, params: Sequence[object] | None = None) -> pl.DataFrame:
+    """Answers dyno's own SQL on the snapshot. Raises UserError when there is no snapshot."""
+    with connect(home) as con:
+        return _user_sql.to_polars(con.execute(sql, params))
+
+
+def user_sql(home: Path, sql: str) -> pl.DataFrame:
+    """Answers a person's SQL: read-only, no file or network access, configuration locked, nothing but questions.
+
+    Several statements are run in order, and the last one's result is returned. Raises QueryError with DuckDB's own
+    message, and UserError when there is no snapshot.
+    """
+    with connect(home) as con:
+        return _user_sql.answer(con, sql)
+
+
+def schema(home: Path) -> pl.DataFrame:
+    """Lists what can be asked: columns `name`, `kind` (view or table), `about`, `column`, `type`, `comment`.
+
+    Views come first, `measurements` before all.
+    """
+    return query(home, """
+        with relations as (
+            select view_name as name, 'view' as kind, comment as about from duckdb_views()
+            where database_name = current_database() and not internal
+            union all
+            select table_name, 'table', comment from duckdb_tables() where database_name = current_database()
+        )
+        select r.name, r.kind, r.about, c.column_name as column, c.data_type as type, c.comment
+        from relations r join duckdb_columns() c on c.table_name = r.name and c.database_name = current_database()
+        where not starts_with(r.name, '_')
+        order by r.name <> 'measurements', r.kind desc, r.name, c.column_index""")
+
+
+def requests(home: Path, trial_id: str) -> pl.DataFrame:
+    """Returns the requests of a trial with the columns of `models.frames.REQUESTS`."""
+    frame = query(home, """from requests left join chunk_timings using (trial_id, request_index)
+                           where trial_id = ? order by request_index""", [trial_id])
+    return frame.select(pl.col(n).cast(t) for n, t in REQUESTS.items())
+
+
+def telemetry(home: Path, trial_id: str) -> pl.DataFrame:
+    """Returns the telemetry of a trial with the columns of `models.frames.TELEMETRY`."""
+    frame = query(home, "from telemetry where trial_id = ? order by at_ns", [trial_id])
+    return frame.select(pl.col(n).cast(t) for n, t in TELEMETRY.items())
+
+
+def bundle_of(home: Path, trial: str) -> Bundle:
+    """Reads the bundle of a trial given by its id or the start of it. Raises UserError when none or several match."""
+    found = sorted(t for t in bundles.present(home) if t.startswith(trial.strip().lower())) if trial.strip() else []
+    if not found:
+        raise UserError(f"no trial begins with {trial!r}; `dyno runs` lists them")
+    if len(found) > 1:
+        more = "" if len(found) <= SAMPLES_SHOWN else f" and {len(found) - SAMPLES_SHOWN} more"
+        raise UserError(f"{trial!r} is the start of {len(found)} trials: {', '.join(found[:SAMPLES_SHOWN])}{more}")
+    return bundles.read(bundles.folder(home) / found[0])

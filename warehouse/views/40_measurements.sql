@@ -1,0 +1,92 @@
+-- One wide row a trial: what was asked, what ran, what came of it, what it costs, whether to trust it.
+create or replace view measurements as
+with pivoted as (
+    from metrics pivot (max(value) for metric in (
+        'requests_per_second', 'output_tokens_per_second', 'input_tokens_per_second', 'input_tokens',
+        'output_tokens', 'cached_tokens', 'input_tokens_mean', 'output_tokens_mean', 'input_tokens_planned_mean',
+        'output_tokens_planned_mean', 'chunks_per_output_token',
+        'ttft_ms_mean', 'ttft_ms_p50', 'ttft_ms_p90', 'ttft_ms_p95', 'ttft_ms_p99',
+        'ttft_from_schedule_ms_mean', 'ttft_from_schedule_ms_p50', 'ttft_from_schedule_ms_p90',
+        'ttft_from_schedule_ms_p95', 'ttft_from_schedule_ms_p99',
+        'tpot_ms_mean', 'tpot_ms_p50', 'tpot_ms_p90', 'tpot_ms_p95', 'tpot_ms_p99',
+        'itl_ms_mean', 'itl_ms_p50', 'itl_ms_p90', 'itl_ms_p95', 'itl_ms_p99',
+        'e2e_ms_mean', 'e2e_ms_p50', 'e2e_ms_p90', 'e2e_ms_p95', 'e2e_ms_p99',
+        'e2e_from_schedule_ms_mean', 'e2e_from_schedule_ms_p50', 'e2e_from_schedule_ms_p90',
+        'e2e_from_schedule_ms_p95', 'e2e_from_schedule_ms_p99',
+        'first_content_ms_mean', 'first_content_ms_p50', 'first_content_ms_p90', 'first_content_ms_p95',
+        'first_content_ms_p99',
+        'send_delay_ms_mean', 'send_delay_ms_p50', 'send_delay_ms_p90', 'send_delay_ms_p95', 'send_delay_ms_p99'
+    ) group by trial_id)
+),
+judged as (
+    select trial_id, bool_or(severity = 'fatal') as fatal, string_agg(name, ', ' order by position) as verdicts,
+           string_agg(name, ', ' order by severity <> 'fatal', position) filter (severity <> 'note') as trust
+    from verdicts group by trial_id
+)
+select t.trial_id, t.setup_id, e.engine, e.version as engine_version, e.variant, m.name as model,
+       s.quantization, s.kv_type, s.max_sequences, s.max_batched_tokens, s.prefill_chunk_tokens, s.prefix_caching,
+       coalesce(t.context_tokens, s.context_tokens) as context_tokens, coalesce(t.threads, s.threads) as threads,
+       s.tensor_parallel, s.memory_fraction, s.runtime, s.label as setup,
+       t.bits_per_weight, t.model_bytes, m.parameters, h.name as hardware, h.accelerator, h.accelerators,
+       t.memory_bandwidth_gb_s, w.workload, w.name as workload_name, t.load, t.concurrency, t.request_rate, t.arrivals,
+       t.requests_ok, t.requests_failed, t.window_s,
+       p.input_tokens::bigint as input_tokens, p.output_tokens::bigint as output_tokens,
+       p.cached_tokens::bigint as cached_tokens, p.input_tokens_mean, p.output_tokens_mean,
+       p.input_tokens_planned_mean, p.output_tokens_planned_mean, p.chunks_per_output_token,
+       p.requests_per_second, p.output_tokens_per_second, p.input_tokens_per_second,
+       p.ttft_ms_mean, p.ttft_ms_p50, p.ttft_ms_p90, p.ttft_ms_p95, p.ttft_ms_p99,
+       p.ttft_from_schedule_ms_mean, p.ttft_from_schedule_ms_p50, p.ttft_from_schedule_ms_p90,
+       p.ttft_from_schedule_ms_p95, p.ttft_from_schedule_ms_p99,
+       p.tpot_ms_mean, p.tpot_ms_p50, p.tpot_ms_p90, p.tpot_ms_p95, p.tpot_ms_p99,
+       p.itl_ms_mean, p.itl_ms_p50, p.itl_ms_p90, p.itl_ms_p95, p.itl_ms_p99,
+       p.e2e_ms_mean, p.e2e_ms_p50, p.e2e_ms_p90, p.e2e_ms_p95, p.e2e_ms_p99,
+       p.e2e_from_schedule_ms_mean, p.e2e_from_schedule_ms_p50, p.e2e_from_schedule_ms_p90,
+       p.e2e_from_schedule_ms_p95, p.e2e_from_schedule_ms_p99,
+       p.first_content_ms_mean, p.first_content_ms_p50, p.first_content_ms_p90, p.first_content_ms_p95,
+       p.first_content_ms_p99,
+       p.send_delay_ms_mean, p.send_delay_ms_p50, p.send_delay_ms_p90, p.send_delay_ms_p95, p.send_delay_ms_p99,
+       c.price_usd_per_hour, c.tier as price_tier, c.date as price_date, c.source as price_source,
+       usd_per_million_tokens(c.price_usd_per_hour, p.output_tokens_per_second) as usd_per_million_output_tokens,
+       usd_per_million_tokens(c.price_usd_per_hour, p.input_tokens_per_second) as usd_per_million_input_tokens,
+       usd_per_million_tokens(c.price_usd_per_hour, p.output_tokens_per_second + p.input_tokens_per_second)
+           as usd_per_million_total_tokens,
+       usd_per_qps_hour(c.price_usd_per_hour, p.requests_per_second) as usd_per_qps_hour,
+       usd_per_thousand_requests(c.price_usd_per_hour, p.requests_per_second) as usd_per_thousand_requests,
+       coalesce(j.trust, 'ok') as trust, coalesce(j.fatal, false) as fatal, coalesce(j.verdicts, '') as verdicts,
+       t.ready_s, t.client_cpu_s, t.started_at, t.duration_s, t.seed, t.repeat, t.source, t.dyno_version,
+       t.workload_id, s.hardware_id, t.bundle
+from trials t
+join setups s using (setup_id) join engines e using (engine_id) join models m using (model_id)
+join hardware h using (hardware_id) join workloads w using (workload_id)
+left join pivoted p using (trial_id) left join judged j using (trial_id)
+left join hardware_prices c on c.hardware_id = s.hardware_id and c.choice = 1;
+
+comment on view measurements is 'One wide row a measured trial. Start here: from measurements order by usd_per_million_output_tokens.';
+comment on column measurements.trial_id is 'content hash of what was asked: setup, workload, load, seed, repeat';
+comment on column measurements.setup_id is 'content hash of model, engine, quantisation, batching and hardware';
+comment on column measurements.variant is 'which server of the engine';
+comment on column measurements.workload is 'name, with its scale when it is not 1: different scales are not comparable';
+comment on column measurements.max_sequences is 'sequences decoded together (slots)';
+comment on column measurements.concurrency is 'closed loop: users, each waiting for its answer';
+comment on column measurements.request_rate is 'open loop: requests a second asked for';
+comment on column measurements.model_bytes is 'bytes of the weights file';
+comment on column measurements.memory_bandwidth_gb_s is 'measured on this machine: a plain read with all cores';
+comment on column measurements.requests_ok is 'measured requests answered whole';
+comment on column measurements.requests_failed is 'measured requests that failed in any way';
+comment on column measurements.window_s is 'first measured request sent to last one ended; rates are over this window';
+comment on column measurements.input_tokens is 'total of the measured requests that are ok';
+comment on column measurements.output_tokens is 'total of the measured requests that are ok';
+comment on column measurements.cached_tokens is 'prompt tokens the engine took from its prefix cache';
+comment on column measurements.output_tokens_per_second is 'tokens that arrived in the window, whichever request they belong to';
+comment on column measurements.chunks_per_output_token is 'below 1, several tokens share a chunk and ITL is longer than TPOT';
+comment on column measurements.price_usd_per_hour is 'of the whole machine; which price: view hardware_prices';
+comment on column measurements.usd_per_million_output_tokens is 'price per hour × 1e6 ÷ (output tokens a second × 3600); all prices: view costs';
+comment on column measurements.usd_per_million_input_tokens is 'the whole machine charged to input tokens: do not add to the output price';
+comment on column measurements.usd_per_million_total_tokens is 'the whole machine charged to input and output tokens together';
+comment on column measurements.usd_per_qps_hour is 'one sustained request a second for an hour';
+comment on column measurements.trust is '`ok`, or the verdicts that speak against the point, worst first';
+comment on column measurements.fatal is 'true: not to be used; the reason is in trust';
+comment on column measurements.verdicts is 'every verdict, notes included; details in table verdicts';
+comment on column measurements.ready_s is 'process start to first answered token, seconds';
+comment on column measurements.started_at is 'UTC';
+comment on column measurements.bundle is 'folder with everything of this trial, relative to DYNO_HOME';

@@ -1,0 +1,214 @@
+"""The one writer: opens, commits and closes for each ingest, so that nobody else ever waits long.
+
+Readers never open this file: they read the snapshot that `publish` swaps in whole.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import duckdb
+
+from models.errors import BundleError, UserError
+from models.progress import Progress, silent
+from models.specs import Price
+from warehouse import _disk, _project, _schema, bundles, pricelist
+
+DATABASE = "warehouse.duckdb"
+LOCK = "warehouse.lock"
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """Bundles stored by this call, bundles that were stored already, and what was left out with the reason."""
+
+    added: int = 0
+    skipped: int = 0
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def snapshot(home: Path) -> Path:
+    """Where the published snapshot lies."""
+    return home / "published" / "dyno.duckdb"
+
+
+def ingest(home: Path, progress: Progress = silent, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> IngestReport:
+    """Stores every bundle, failure and price that the database does not hold yet, each in a transaction of its own.
+
+    A trial that was measured again replaces its rows. A corrupt bundle is left out and reported. Raises UserError
+    when another process keeps the warehouse locked for longer than `timeout_s`.
+    """
+    with _opened(home, timeout_s) as con:
+        return _ingest(con, home, progress)
+
+
+def rebuild(home: Path, progress: Progress = silent, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> IngestReport:
+    """Makes the database again from what lies on disk, in a new file that takes the old one's place when whole."""
+    fresh = home / f"{_disk.NEW}{DATABASE}"
+    with _disk.locked(home / LOCK, timeout_s):
+        _remove(fresh)
+        con = _connect(fresh)
+        try:
+            _schema.upgrade(con)
+            report = _ingest(con, home, progress)
+        finally:
+            con.close()
+        _wal(home / DATABASE).unlink(missing_ok=True)  # a log replayed on another file than its own would spoil it
+        fresh.replace(home / DATABASE)
+        _disk.sync(home)
+    return report
+
+
+def publish(home: Path, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> Path:
+    """Swaps a fresh copy of the database in as the snapshot that readers open; returns its path.
+
+    Readers that have the old one open keep it. Raises UserError when the warehouse stays locked.
+    """
+    target = snapshot(home)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _disk.locked(home / LOCK, timeout_s):
+        with _database(home) as con:
+            con.execute("checkpoint")
+        fresh = target.with_name(f"{_disk.NEW}{target.name}")
+        fresh.unlink(missing_ok=True)
+        shutil.copyfile(home / DATABASE, fresh)
+        fresh.chmod(0o444)
+        _disk.sync(fresh)
+        fresh.replace(target)
+        _disk.sync(target.parent)
+    return target
+
+
+def is_published(home: Path) -> bool:
+    """Whether the snapshot exists, holds everything that was stored, and has the views of this dyno."""
+    target, database = snapshot(home), home / DATABASE
+    if not target.exists() or not database.exists() or _wal(database).exists():
+        return False
+    if target.stat().st_mtime_ns < database.stat().st_mtime_ns:
+        return False
+    try:
+        with duckdb.connect(":memory:") as con:
+            con.execute(f"attach '{_quoted(target)}' as published (read_only)")
+            return con.execute("select fingerprint from published._views").fetchone() == (_schema.fingerprint(),)
+    except duckdb.Error:
+        return False
+
+
+def set_price(home: Path, price: Price, keep_existing: bool = False,
+              timeout_s: float = _disk.LOCK_TIMEOUT_S) -> bool:
+    """Stores a price: a file beside the bundles, and its row. Returns whether anything changed.
+
+    One of the same hardware, tier, date, source and region is replaced; with `keep_existing`, which is how bundled
+    prices are stored, it stays, and the price counts as bundled: a price that a person gave always wins over it.
+    """
+    with _disk.locked(home / LOCK, timeout_s):
+        path = home / "prices" / f"{pricelist.key_of(price)}.json"
+        if keep_existing and path.exists():
+            return False
+        stored = pricelist.write(home, price, given=not keep_existing)
+        with _database(home) as con:
+            _project.store_price(con, stored)
+    return True
+
+
+@contextmanager
+def _opened(home: Path, timeout_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    with _disk.locked(home / LOCK, timeout_s), _database(home) as con:
+        yield con
+
+
+@contextmanager
+def _database(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The database with this dyno's schema; the caller holds the lock."""
+    con = _connect(home / DATABASE)
+    try:
+        _schema.upgrade(con)
+        yield con
+    finally:
+        con.close()
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(path))
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        if "Could not set lock" in reason:
+            raise UserError(f"{path} is open in another program; close it (readers use {snapshot(path.parent)}): "
+                            f"{reason}") from None
+        raise UserError(f"{path} cannot be opened ({reason}): make it again with `dyno rebuild`") from None
+
+
+def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> IngestReport:
+    added, skipped, failed = 0, 0, list[tuple[Path, str]]()
+    _disk.recover(bundles.folder(home))
+    stored = dict(con.execute("select trial_id, bundle_sha256 from trials").fetchall())
+    paths = bundles.paths(home)
+    for done, path in enumerate(paths):
+        progress("storing", done / len(paths), path.name)
+        try:
+            if path.name in stored and stored[path.name] == _project.fingerprint(path):
+                skipped += 1
+                continue
+            store = partial(_project.store_bundle, con, home, bundles.read(path), _project.fingerprint(path))
+            _transaction(con, store)
+            added += 1
+        except (BundleError, OSError, ValueError, duckdb.DataError, duckdb.ConstraintException) as error:
+            failed.append((path, str(error).splitlines()[0]))
+    failed += _ingest_failures(con, home) + _ingest_prices(con, home)
+    return IngestReport(added, skipped, failed)
+
+
+def _ingest_failures(con: duckdb.DuckDBPyConnection, home: Path) -> list[tuple[Path, str]]:
+    failed = []
+    stored = {row[0] for row in con.execute("select failure from failures").fetchall()}
+    for path in (p for p in bundles.failures(home) if p.name not in stored):
+        try:
+            _project.store_failure(con, path.name, bundles.read_failure(path))
+        except BundleError as error:
+            failed.append((path, str(error)))
+    return failed
+
+
+def _ingest_prices(con: duckdb.DuckDBPyConnection, home: Path) -> list[tuple[Path, str]]:
+    failed = []
+    stored: dict[str, dt.datetime] = dict(con.execute("select price_id, stored_at from prices").fetchall())
+    for path in pricelist.paths(home):
+        try:
+            price = pricelist.read(path)
+        except BundleError as error:
+            failed.append((path, str(error)))
+            continue
+        if stored.get(price.key) != price.stored_at:
+            _project.store_price(con, price)
+    return failed
+
+
+def _transaction(con: duckdb.DuckDBPyConnection, work: Callable[[], None]) -> None:
+    con.begin()
+    try:
+        work()
+        con.commit()
+    except BaseException:
+        con.rollback()
+        raise
+
+
+def _wal(database: Path) -> Path:
+    return database.with_name(f"{database.name}.wal")
+
+
+def _remove(database: Path) -> None:
+    database.unlink(missing_ok=True)
+    _wal(database).unlink(missing_ok=True)
+
+
+def _quoted(path: Path) -> str:
+    return os.fspath(path).replace("'", "''")
