@@ -36,7 +36,7 @@ def answer(con: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
             result = con.execute(statement)
         return to_polars(result)
     except duckdb.Error as error:
-        raise QueryError(_short(error) + _suggestion(con, str(error))) from None
+        raise QueryError(_suggestion(con, str(error)) or _short(error)) from None
 
 
 def to_polars(result: duckdb.DuckDBPyConnection) -> pl.DataFrame:
@@ -91,18 +91,19 @@ def _suggestion(con: duckdb.DuckDBPyConnection, message: str) -> str:
         return ""
     names = [row[0] for row in con.execute("select table_name from information_schema.tables").fetchall()]
     close = difflib.get_close_matches(missing[1].lower(), [n for n in names if not n.startswith("_")], n=3, cutoff=0.5)
-    return f"\nDid you mean {' or '.join(close)}?" if close else "\n`show tables` lists what there is"
+    hint = f"Did you mean {' or '.join(close)}?" if close else "`show tables` lists what there is"
+    return f"{message.splitlines()[0]}\n{hint}"
 
 
 def _interval(value: pa.MonthDayNano) -> str:
     """`1 day 02:03:04.5`, as DuckDB prints it."""
-    seconds, nanoseconds = divmod(value.nanoseconds, 1_000_000_000)
+    sign = "-" if value.nanoseconds < 0 else ""
+    seconds, nanoseconds = divmod(abs(value.nanoseconds), 1_000_000_000)
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
-    years, months = divmod(value.months, 12)
-    parts = [f"{n} {unit}{'s' if n != 1 else ''}" for n, unit in ((years, "year"), (months, "month"),
-                                                                (value.days, "day")) if n]
+    large = ((value.months, "month"), (value.days, "day"))
+    parts = [f"{n} {unit}{'s' if abs(n) != 1 else ''}" for n, unit in large if n]
     fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
     if hours or minute or second or fraction or not parts:
-        parts.append(f"{hours:02d}:{minute:02d}:{second:02d}{fraction}")
+        parts.append(f"{sign}{hours:02d}:{minute:02d}:{second:02d}{fraction}")
     return " ".join(parts)
