@@ -133,6 +133,14 @@ class Adapter(ABC):
             raise Unsupported("engine.variant", f"{self.name} has no variant {engine.variant!r}: {there}")
         return engine.variant
 
+    def pinned_version(self) -> str | None:
+        """The version that runtime `venv` provides when a setup names none."""
+        return None
+
+    def is_installed(self) -> bool:
+        """Whether that version is in the cache already."""
+        return False
+
     @abstractmethod
     def capabilities(self, variant: str | None = None) -> Capabilities:
         """What that variant (the default if None) can do."""

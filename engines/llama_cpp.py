@@ -43,6 +43,12 @@ class LlamaCpp(Adapter):
         "--cache-type-v", "--type_v", "--cache-prompt", "--no-cache-prompt", "--cache", "--metrics",
         "--interrupt_requests"})
 
+    def pinned_version(self) -> str | None:
+        return _llama_build.pinned_version()
+
+    def is_installed(self) -> bool:
+        return _llama_build.is_built() or _llama_build.is_built(cuda=True)
+
     def capabilities(self, variant: str | None = None) -> Capabilities:
         return SERVERS[variant or self.variants[0]].capabilities
 

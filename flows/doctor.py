@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import engines
-from engines.hardware import detect, host_info
+from engines._hardware import detect, host_info
 from models import paths
 
 
@@ -57,7 +57,7 @@ def _folder(name: str, path: Path) -> Check:
 
 def _engine(name: str) -> tuple[bool, str]:
     adapter = engines.adapter(name)
-    return True, f"{adapter.default_version()}, {'installed' if adapter.installed() else 'built on first use'}"
+    return True, f"{adapter.pinned_version()}, {'installed' if adapter.is_installed() else 'built on first use'}"
 
 
 def _snapshot(home: Path) -> Check:

@@ -7,10 +7,10 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from engines import launch
-from engines.hardware import host_info
+from engines._hardware import host_info
 from flows import preflight
 from flows.measure import failure, measure_setup
 from flows.publish import publish
@@ -50,8 +50,7 @@ def provision(setup: Setup, home: Path) -> None:
 
 
 @task(name="measure", cache_policy=NO_CACHE, retries=0)
-def measure(setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeout_s: float, port: int | None,
-            ) -> list[str]:
+def measure(setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeout_s: float) -> list[str]:
     """Launch, load and stop in one task: a live process is no task result, and an engine is never reused half-dead."""
     logger = get_run_logger()
 
@@ -61,22 +60,22 @@ def measure(setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeo
         speed = point.summary.metrics.get("output_tokens_per_second", 0.0)
         logger.info("%s: %.0f tok/s, trust: %s (%s)", point.trial.label, speed, point.trust, point.trial_id)
 
-    return measure_setup(setup, trials, home, host, timeout_s=timeout_s, port=port, progress=_point, on_trial=stored)
+    return measure_setup(setup, trials, home, host, timeout_s=timeout_s, progress=_point, on_trial=stored)
 
 
-def _point(label: str, done: float | None = None, detail: str = "") -> None:
+def _point(step: str, done: float | None = None, detail: str = "") -> None:
     """Turns the share of one point into the share of all of them."""
     finished, total = _points
     share = (finished + (done or 0.0)) / total
-    told(f"measuring {total} points", share, f"{label} · {detail}" if detail else label)
+    told(f"measuring {total} points", share, f"{step} · {detail}" if detail else step)
 
 
 @flow(name="measure setup", flow_run_name="{label}", validate_parameters=False)
-def one_setup(label: str, setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeout_s: float,
-              port: int | None) -> list[str]:
+def one_setup(label: str, setup: Setup, trials: list[Trial], home: Path, host: HostInfo,
+              timeout_s: float) -> list[str]:
     """One engine launch and every point on it."""
     provision(setup, home)
-    return measure(setup, trials, home, host, timeout_s, port)
+    return measure(setup, trials, home, host, timeout_s)
 
 
 @flow(name="evaluate", flow_run_name="evaluate {name}", validate_parameters=False)
@@ -94,7 +93,7 @@ def evaluate(name: str, source: str, raw: dict[str, object], home: Path, fresh: 
     host = host_info()
     for setup, trials in todo.by_setup():
         state = one_setup(setup.label, setup, trials, home, host, experiment.launch_timeout_s,
-                          todo.ports.get(setup.setup_id), return_state=True)
+                          return_state=True)
         _note(report, setup, state)
         publish(home, setup.hardware)
     _artifact(name, expansion, home)

@@ -16,10 +16,10 @@ from models.records import Endpoint, Summary, Verdict
 from models.specs import Lengths, Load, Workload
 from models.summary import summarise
 from models.verdicts import judge
-from workloads import catalogue, driver, probe, prompts, schedule
+from workloads import catalogue, control, driver, prompts, schedule
 from workloads.telemetry import Sampler
 
-MANY = 100_000
+MANY = 20_000
 """Requests planned when only a duration is given."""
 
 
@@ -53,12 +53,12 @@ def load_url(options: dict[str, Any], progress: Progress) -> Loaded:
         raise UserError(f"--out {out}: the folder is not empty; nothing was sent")
     key = os.environ.get("DYNO_API_KEY")
     progress("asking the server")
-    endpoint = probe.discover(options["url"], options["model"], key)
+    endpoint = control.discover(options["url"], options["model"], key)
     plan = schedule.plan(workload, load, options["seed"])
     progress(f"preparing {plan.height} prompts")
-    bodies = prompts.bodies(plan, workload, endpoint, prompts.learn(endpoint, key))
+    bodies = prompts.bodies(plan, workload, endpoint, prompts.learn(endpoint, workload.api, key))
     with Sampler(list, None) as sampler:
-        drive = driver.drive(plan, bodies, endpoint, load, api_key=key,
+        drive = driver.drive(plan, bodies, workload, endpoint, load, api_key=key,
                              on_progress=lambda n, of, tokens: progress("load", n / of, f"{n} sent, {tokens} tokens"))
     summary = summarise(drive.requests)
     verdicts = judge(drive.requests, sampler.frame(), summary, workload, load, drive.client_cpu_s, drive.duration_s,

@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Literal
 
 from engines import launch
-from engines.launch import Running
-from models.errors import EngineDied, EngineError
+from engines.launch import Engine
+from models.errors import EngineError
 from models.progress import Progress, silent
 from models.records import Failure, HostInfo, Measurement
 from models.specs import Setup, Trial
 from models.summary import summarise
 from models.verdicts import judge
 from warehouse import bundles
-from workloads import driver, prompts, schedule
+from workloads import control, driver, prompts, schedule
 from workloads.telemetry import Sampler
 
 Stage = Literal["build", "checkpoint", "launch", "load"]
 
 
 def measure_setup(setup: Setup, trials: Sequence[Trial], home: Path, host: HostInfo, *, timeout_s: float = 600.0,
-                  port: int | None = None, progress: Progress = silent,
+                  progress: Progress = silent,
                   on_trial: Callable[[Measurement], None] | None = None) -> list[str]:
     """Launches a setup once and measures its trials, each stored as a bundle before the next begins.
 
@@ -38,7 +38,7 @@ def measure_setup(setup: Setup, trials: Sequence[Trial], home: Path, host: HostI
     done: list[str] = []
     stage: Stage = "launch"
     try:
-        with launch.launch(setup, log, progress, timeout_s=timeout_s, port=port) as engine:
+        with launch.launch(setup, log, progress, timeout_s=timeout_s) as engine:
             stage = "load"
             words = prompts.learn(engine.endpoint)
             for trial in trials:
@@ -55,19 +55,17 @@ def measure_setup(setup: Setup, trials: Sequence[Trial], home: Path, host: HostI
     return done
 
 
-def measure_trial(trial: Trial, engine: Running, words: prompts.Vocabulary, home: Path, host: HostInfo, log: Path,
+def measure_trial(trial: Trial, engine: Engine, words: prompts.Vocabulary, home: Path, host: HostInfo, log: Path,
                   progress: Progress) -> Measurement:
     """Drives one trial and writes its bundle. Raises EngineDied when the engine was gone at the end."""
     plan = schedule.plan(trial.workload, trial.load, trial.seed)
     bodies = prompts.bodies(plan, trial.workload, engine.endpoint, words)
     start_ns = time.perf_counter_ns()
     with Sampler(engine.pids, engine.gauges, t0_ns=start_ns) as sampler:
-        drive = driver.drive(plan, bodies, engine.endpoint, trial.load, should_stop=lambda: not engine.alive(),
-                             t0_ns=start_ns,
+        drive = driver.drive(plan, bodies, trial.workload, engine.endpoint, trial.load, t0_ns=start_ns,
+                             should_stop=lambda: not engine.alive(),
                              on_progress=lambda n, of, tokens: progress(trial.label, n / of, f"{tokens} tokens"))
-    if not engine.alive():
-        raise EngineDied("the engine died under load", command=engine.command, exit_code=engine.exit_code,
-                         log_tail=engine.log_tail(), log_path=str(log))
+    engine.raise_if_dead()
     telemetry = sampler.frame()
     summary = summarise(drive.requests)
     verdicts = judge(drive.requests, telemetry, summary, trial.workload, trial.load, drive.client_cpu_s,
@@ -77,7 +75,7 @@ def measure_trial(trial: Trial, engine: Running, words: prompts.Vocabulary, home
         started_at=drive.started_at, duration_s=drive.duration_s, summary=summary, verdicts=verdicts,
         client_cpu_s=drive.client_cpu_s, dyno_version=version("llm-dyno"))
     bundles.write(home, measurement, drive.requests, telemetry, log, replace=True)
-    driver.settle(engine.endpoint)
+    control.settle(engine.endpoint)
     return measurement
 
 

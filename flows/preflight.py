@@ -6,9 +6,9 @@ import functools
 from pathlib import Path
 
 import engines
-from engines import hardware as machine
 from engines import launch
-from engines.checkpoints import resolve_model
+from engines._checkpoints import resolve_model
+from engines._hardware import detect
 from models.errors import Unsupported, UserError
 from models.experiment import EngineEntry, Expansion, Experiment, Resolvers, expand
 from models.specs import HardwareSpec, Trial
@@ -41,26 +41,27 @@ def plan(experiment: Experiment, source: str) -> Expansion:
 def pending(expansion: Expansion, home: Path, fresh: bool = False) -> Expansion:
     """Returns the same expansion without the trials that already have a bundle (all of them when `fresh`)."""
     done = set() if fresh else bundles.present(home)
-    return Expansion([t for t in expansion.trials if t.trial_id not in done], expansion.skipped, expansion.ports)
+    return Expansion([t for t in expansion.trials if t.trial_id not in done], expansion.skipped)
 
 
 @functools.cache
 def _hardware(name: str) -> HardwareSpec:
     if name != "this":
         raise UserError(f"{name!r} is not a hardware target known here; `this` is the machine the run is on")
-    return machine.detect()
+    return detect()
 
 
 def _quantization(name: str) -> str:
-    known = sorted({q for e in engines.names() for q in engines.adapter(e).capabilities().quantizations})
-    if name.lower() not in {k.lower() for k in known}:
+    adapters = [engines.adapter(e) for e in engines.names()]
+    known = sorted({q for a in adapters for v in a.variants or (None,) for q in a.capabilities(v).quantizations})
+    if name not in known:
         raise UserError(f"no engine knows the quantisation {name!r}; known are {', '.join(known)}")
     return name
 
 
 def _version(entry: EngineEntry) -> str | None:
     adapter = engines.adapter(entry.engine)
-    return entry.version or (adapter.default_version() if entry.runtime == "venv" else None)
+    return entry.version or (adapter.pinned_version() if entry.runtime == "venv" else None)
 
 
 def _fits(trial: Trial) -> None:

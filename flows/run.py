@@ -15,7 +15,7 @@ from models.specs import HardwareSpec, Price
 from warehouse import writer
 
 if TYPE_CHECKING:
-    from flows.evaluate import Report
+    from flows.report import Report
 
 
 def run_evaluation(experiment: Experiment, source: str, expansion: Expansion, home: Path, fresh: bool,
@@ -53,7 +53,7 @@ def ensure_published(home: Path, hardware: dict[str, HardwareSpec]) -> None:
 
 def set_price(home: Path, usd_per_hour: float, tier: str, source: str) -> None:
     """Stores a price for this machine, dated today, and publishes it."""
-    from engines.hardware import detect
+    from engines._hardware import detect
 
     price = Price(hardware=detect().name, price_usd_per_hour=usd_per_hour, tier=tier, source=source,
                   date=dt.datetime.now(dt.UTC).date().isoformat())

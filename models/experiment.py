@@ -32,7 +32,6 @@ class EngineEntry(Record):
     runtime: Literal["venv", "path", "docker", "kubernetes", "endpoint"] = "venv"
     path: str | None = None
     url: str | None = None
-    port: int | None = Field(default=None, ge=1, le=65535)
     extra_args: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)
     quantizations: tuple[str, ...] | None = None
@@ -116,7 +115,6 @@ class Expansion:
 
     trials: list[Trial] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    ports: dict[str, int] = field(default_factory=dict)
 
     def by_setup(self) -> list[tuple[Setup, list[Trial]]]:
         """Returns the trials of each setup together, in order: one launch each."""
@@ -200,14 +198,12 @@ def expand(experiment: Experiment, resolve: Resolvers, source: str) -> Expansion
     if not levels:
         raise ExperimentError(source, "load", "give concurrency or request_rate, a list of at least one level")
     out = Expansion()
-    for setup, port, where in _setups(experiment, models, hardware, resolve, source):
+    for setup, where in _setups(experiment, models, hardware, resolve, source):
         try:
             _named(resolve.check, setup, source, where)
         except Unsupported as error:
             out.skipped.append(Skipped(setup.label, error.field, error.reason))
             continue
-        if port is not None:
-            out.ports[setup.setup_id] = port
         _trials(experiment, setup, works, levels, resolve, out)
     return out
 
@@ -234,7 +230,7 @@ def _trials(experiment: Experiment, setup: Setup, works: list[Workload], levels:
 
 
 def _setups(experiment: Experiment, models: list[ModelSpec], hardware: HardwareSpec, resolve: Resolvers, source: str,
-            ) -> Iterator[tuple[Setup, int | None, str]]:
+            ) -> Iterator[tuple[Setup, str]]:
     for i, entry in enumerate(experiment.engines):
         version = _named(resolve.engine_version, entry, source, f"engines[{i}].engine")
         grid = itertools.product(models, entry.quantizations or experiment.quantizations,
@@ -243,7 +239,7 @@ def _setups(experiment: Experiment, models: list[ModelSpec], hardware: HardwareS
             spec = EngineSpec(engine=entry.engine, variant=entry.variant, version=version, quantization=quantization,
                               kv_type=kv_type, batching=batching, runtime=entry.runtime, path=entry.path,
                               url=entry.url, extra_args=entry.extra_args, environment=entry.environment)
-            yield Setup(model=model, engine=spec, hardware=hardware), entry.port, f"engines[{i}]"
+            yield Setup(model=model, engine=spec, hardware=hardware), f"engines[{i}]"
 
 
 def _named(resolve: Callable[[T], R], value: T, source: str, where: str) -> R:
