@@ -12,7 +12,8 @@ import click
 from models.errors import DynoError, UserError
 
 if TYPE_CHECKING:
-    from models.experiment import Experiment
+    from flows.report import Report
+    from models.experiment import Expansion, Experiment
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON (a list of objects) instead of a table.")
@@ -48,12 +49,14 @@ def demo(fresh: bool, price: float | None, as_json: bool) -> None:
       dyno demo --fresh --json > demo.json
     """
     from app import _answer
+    from flows.doctor import machine
     from models.paths import home
 
     experiment, source = _experiment(None)
-    report = _evaluate(experiment, source, fresh, price)
-    _answer.show(home(), [t.trial_id for t in report["expansion"].trials], experiment.limits, as_json)
-    _fail_if(report["report"].failed)
+    click.echo(machine(price), err=as_json)
+    expansion, report = _evaluate(experiment, source, fresh, price)
+    _answer.show(home(), [t.trial_id for t in expansion.trials], experiment.limits, as_json)
+    _fail_if(report.failed)
 
 
 @cli.command()
@@ -80,13 +83,15 @@ def evaluate(file: Path, dry_run: bool, fresh: bool, price: float | None, as_jso
 
     experiment, source = _experiment(file)
     if dry_run:
-        _answer.dry_run(_plan(experiment, source), home(), as_json)
+        from flows import preflight
+
+        _answer.dry_run(preflight.plan(experiment, source), home(), as_json)
         return
-    done = _evaluate(experiment, source, fresh, price)
-    _answer.show(home(), [t.trial_id for t in done["expansion"].trials], experiment.limits, as_json)
-    for skip in done["report"].skipped:
+    expansion, report = _evaluate(experiment, source, fresh, price)
+    _answer.show(home(), [t.trial_id for t in expansion.trials], experiment.limits, as_json)
+    for skip in report.skipped:
         click.echo(f"not measured: {skip.label}: {skip.reason}", err=True)
-    _fail_if(done["report"].failed)
+    _fail_if(report.failed)
 
 
 @cli.command()
@@ -252,13 +257,7 @@ def _experiment(file: Path | None) -> tuple[Experiment, str]:
     return experiments.load(path), str(file or "demo.yaml")
 
 
-def _plan(experiment: Experiment, source: str) -> Any:
-    from flows import preflight
-
-    return preflight.plan(experiment, source)
-
-
-def _evaluate(experiment: Experiment, source: str, fresh: bool, price: float | None) -> dict[str, Any]:
+def _evaluate(experiment: Experiment, source: str, fresh: bool, price: float | None) -> tuple[Expansion, Report]:
     """Runs what is pending; Prefect is not even imported when nothing is."""
     from app._progress import display
     from flows import preflight
@@ -267,8 +266,7 @@ def _evaluate(experiment: Experiment, source: str, fresh: bool, price: float | N
 
     expansion = preflight.plan(experiment, source)
     with display() as progress:
-        report = run_evaluation(experiment, source, expansion, home(), fresh, price, progress)
-    return {"expansion": expansion, "report": report}
+        return expansion, run_evaluation(experiment, source, expansion, home(), fresh, price, progress)
 
 
 def _fail_if(failed: dict[str, str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import engines
 from engines._hardware import detect, host_info
-from models import paths
+from models import paths, prices
+from models.specs import HardwareSpec
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,30 @@ class Check:
     detail: str
 
 
+def machine(price_usd_per_hour: float | None) -> str:
+    """One line on what this is and what an hour of it is taken to cost."""
+    hardware = detect()
+    bundled = prices.bundled(hardware)
+    cost = "price unknown (--price to set)"
+    if price_usd_per_hour is not None:
+        cost = f"price {price_usd_per_hour:g} USD/h"
+    elif bundled:
+        cost = f"price {bundled[0].price_usd_per_hour:g} USD/h ({bundled[0].tier}: --price to set)"
+    return f"dyno {version('llm-dyno')} · this machine: {_hardware(hardware)} · {cost}"
+
+
+def _hardware(hardware: HardwareSpec) -> str:
+    gpu = f"{hardware.accelerators} × {hardware.accelerator}" if hardware.accelerator else "no GPU"
+    return f"{hardware.cpu}, {hardware.cores} cores, {hardware.memory_gib} GiB, {gpu}"
+
+
 def checks() -> list[Check]:
     """Looks at everything a run needs. Nothing is changed."""
     hardware, host = detect(), host_info()
-    gpu = f", {hardware.accelerators} × {hardware.accelerator}" if hardware.accelerator else ", no GPU"
     bandwidth = f", reads {host.memory_bandwidth_gb_s:.0f} GB/s" if host.memory_bandwidth_gb_s else ""
     return [
         Check("python", sys.version_info >= (3, 11), sys.version.split()[0]),
-        Check("hardware", True, f"{hardware.cpu}, {hardware.cores} cores, {hardware.memory_gib} GiB{gpu}{bandwidth}"),
+        Check("hardware", True, _hardware(hardware) + bandwidth),
         *(_tool(name, why) for name, why in (("gcc", "to build llama.cpp"), ("g++", "to build llama.cpp"),
                                              ("make", "for make run"))),
         _chromium(),

@@ -13,7 +13,7 @@ from engines import launch
 from engines._hardware import host_info
 from flows import preflight
 from flows.measure import failure, measure_setup
-from flows.publish import publish
+from flows.publish import store
 from flows.report import Report
 from models import experiment as experiments
 from models.errors import DynoError, EngineError
@@ -95,7 +95,7 @@ def evaluate(name: str, source: str, raw: dict[str, object], home: Path, fresh: 
         state = one_setup(setup.label, setup, trials, home, host, experiment.launch_timeout_s,
                           return_state=True)
         _note(report, setup, state)
-        publish(home, setup.hardware)
+        store(home, setup.hardware)
     _artifact(name, expansion, home)
     return report
 

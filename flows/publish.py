@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 
 from models import prices
 from models.specs import HardwareSpec
@@ -12,20 +13,21 @@ from warehouse import writer
 from warehouse.writer import IngestReport
 
 
-@task(name="ingest")
-def ingest(home: Path) -> IngestReport:
-    """Ingests the bundles the warehouse does not hold yet."""
+@task(name="store", cache_policy=NO_CACHE)
+def store(home: Path, hardware: HardwareSpec | None = None) -> IngestReport:
+    """Ingests what the warehouse does not hold yet, makes sure this hardware has a price (an assumed one is labelled
+    so), and swaps the snapshot."""
     report = writer.ingest(home)
     get_run_logger().info("ingested %d bundles, %d were there", report.added, report.skipped)
     for path, reason in report.failed:
         get_run_logger().warning("left out %s: %s", path, reason)
+    for price in prices.bundled(hardware) if hardware else []:
+        writer.set_price(home, price, keep_existing=True)
+    writer.publish(home)
     return report
 
 
-@flow(name="publish", validate_parameters=False)
-def publish(home: Path, hardware: HardwareSpec | None = None) -> Path:
-    """Ingests, makes sure this hardware has a price (an assumed one is labelled so), and swaps the snapshot."""
-    ingest(home)
-    for price in prices.bundled(hardware) if hardware else []:
-        writer.set_price(home, price, keep_existing=True)
-    return writer.publish(home)
+@flow(name="publish", flow_run_name="publish", validate_parameters=False)
+def publish(home: Path, hardware: HardwareSpec | None = None) -> IngestReport:
+    """Stores and publishes what lies in bundles, wherever they were measured."""
+    return store(home, hardware)

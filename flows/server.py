@@ -70,7 +70,19 @@ def _local(home: Path, progress: Progress) -> Iterator[str]:
             if not server.alive() or time.monotonic() > deadline:
                 raise DynoError(f"Prefect's server did not start; its log ends:\n{server.log_tail()}")
             time.sleep(0.2)
-        yield url
+        try:
+            yield url
+        finally:
+            _flush()
+
+
+def _flush() -> None:
+    """Logs and events are sent in the background: they must be out before their server is stopped."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
+    EventsWorker.drain_all(timeout=5)
 
 
 def _answers(url: str) -> bool:
