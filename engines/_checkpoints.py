@@ -108,6 +108,8 @@ def check_makeable(quantization: str) -> None:
 
 
 def _synthetic_f16(model: ModelSpec, progress: Progress, step: str) -> Path:
+    _synthetic.seed_of(model)  # an unknown recipe is found before anything is built
+
     def make(folder: Path) -> None:
         progress(step, 0.0, "F16")
         vocabulary = _llama_build.any_toolchain(progress).vocabulary(_synthetic.shape(model.name).vocabulary)

@@ -87,6 +87,9 @@ def prepare(setup: Setup, progress: Progress = silent) -> Prepared | None:
         return None
     adapter = engines.adapter(setup.engine.engine)
     install = adapter.install(setup, progress)
+    if setup.engine.version and setup.engine.version not in install.version:
+        raise UserError(f"engine.version: {setup.engine.version} was asked for, and {install.program[0]} is "
+                        f"{install.version}")
     return Prepared(install, adapter.checkpoint(setup, progress))
 
 
