@@ -43,10 +43,12 @@ def answers(port: int) -> bool:
 
 
 def listens(port: int, pids: Iterable[int]) -> bool:
-    """Whether one of these processes listens on the port."""
+    """Whether one of these processes listens on the port; believed where the system does not let us look."""
     for pid in pids:
         try:
             connections = psutil.Process(pid).net_connections("tcp")
+        except psutil.AccessDenied:
+            return True
         except psutil.Error:
             continue
         if any(_is_listener(c, port) for c in connections):
