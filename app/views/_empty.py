@@ -1,0 +1,31 @@
+"""What is shown before there is anything to show."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from app.views import _data
+
+
+def nothing_published() -> None:
+    """How to get a first measurement. The page changes by itself when there is one."""
+    st.header("Nothing has been measured yet")
+    st.markdown(f"This explorer shows what is published in `{_data.home()}`. "
+                "Measure a real engine on this machine, about 15 minutes the first time:")
+    st.code("make run", language="shell")
+    st.markdown("or an experiment of your own:")
+    st.code("dyno evaluate my-experiment.yaml", language="shell")
+    st.caption("This page changes by itself as soon as the first measurement is published.")
+
+
+def nothing_measured(failed: pl.DataFrame) -> None:
+    """A warehouse without a single finished measurement."""
+    st.header("No measurement has finished yet")
+    if failed.is_empty():
+        st.markdown("`dyno evaluate my-experiment.yaml` measures what an experiment file asks for.")
+        return
+    st.markdown(f"{failed.height} launches failed. The newest: **{failed['setup_label'][0]}**, {failed['stage'][0]}: "
+                f"{failed['error'][0]}")
+    st.code(failed["command"][0] or "", language="shell", wrap_lines=True)
+    st.code(failed["log_tail"][0] or "", language=None)

@@ -1,0 +1,73 @@
+"""How the explorer looks: one colour an engine, the same everywhere; digits and units as in the command."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+
+import altair as alt
+
+from app._render import number
+
+COLOURS = {
+    "llama-server": "#0072B2", "llama_cpp.server": "#D55E00", "llama_cpp": "#0072B2", "vllm": "#009E73",
+    "sglang": "#CC79A7", "tgi": "#E69F00",
+}
+"""Okabe and Ito's palette, which people with any colour vision tell apart, on light and on dark."""
+OTHERS = ("#56B4E9", "#8C6BB1", "#A6761D", "#66A61E")
+MUTED = "#8c8c8c"
+PHASES = {"waiting in the client": "#E69F00", "to the first token": "#56B4E9", "decoding": "#0072B2"}
+
+UNITS = {
+    "ttft_from_schedule_ms": "TTFT", "ttft_ms": "TTFT (from sent)", "tpot_ms": "TPOT", "itl_ms": "ITL",
+    "e2e_from_schedule_ms": "E2E", "e2e_ms": "E2E (from sent)", "first_content_ms": "First content",
+    "send_delay_ms": "Send delay",
+}
+"""Latencies by name for people; TTFT and E2E count from the instant a request was meant to be sent."""
+
+
+def colour(engine: str) -> str:
+    """The colour of an engine's server; a new one gets a colour of its own that never changes."""
+    return COLOURS.get(engine) or OTHERS[zlib.crc32(engine.encode()) % len(OTHERS)]
+
+
+def colours(engines: Iterable[str]) -> alt.Scale:
+    """A colour scale over the engines shown."""
+    domain = sorted(set(engines))
+    return alt.Scale(domain=domain, range=[colour(e) for e in domain])
+
+
+def title(column: str) -> str:
+    """`ttft_from_schedule_ms_p95` → `TTFT p95 ms`."""
+    known = {
+        "output_tokens_per_second": "Output tok/s", "usd_per_million_output_tokens": "USD per M output tokens",
+        "requests_per_second": "Requests/s", "usd_per_qps_hour": "USD per QPS-hour",
+    }
+    if column in known:
+        return known[column]
+    metric, _, statistic = column.rpartition("_")
+    return f"{UNITS[metric]} {statistic} ms" if metric in UNITS else column
+
+
+def shown(value: object) -> str:
+    """A number with three significant digits, zeros at the end included; a dash for none (also pandas' kind)."""
+    if value is None or (isinstance(value, float) and value != value):
+        return "—"
+    if isinstance(value, float) and 1e-3 <= abs(value) < 100:
+        return f"{value:#.3g}"
+    return number(value)
+
+
+def axis(ticks: int = 6) -> alt.Axis:
+    """A quantitative axis whose labels set thousands apart as the tables do."""
+    return alt.Axis(tickCount=ticks, labelExpr="replace(datum.label, /,/g, '\u202f')")
+
+
+def by_size(formats: Iterable[str]) -> list[str]:
+    """Quantisations from more to fewer bits, as far as their names tell; unknown ones last."""
+    def bits(name: str) -> float:
+        found = re.search(r"(\d+)", name)
+        return -float(found[1]) if found else 0.0
+
+    return sorted(set(formats), key=lambda n: (bits(n), n))

@@ -1,0 +1,161 @@
+"""Compare: setups side by side at one load, and which is the cheapest that keeps the limits."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+import streamlit as st
+
+from app.views import _data, _empty, _frame, _nav, _scope, _state, _style
+from app.views._scope import Scope
+from models import planner, slo
+from models.planner import COST, Answer
+
+BEST_LOAD = "each at its cheapest"
+COLUMNS = {
+    "engine_shown": "Engine", "quantization": "Quantisation", "max_sequences": "Slots", "load": "Load",
+    "ttft_from_schedule_ms_p50": "TTFT p50 ms", "ttft_from_schedule_ms_p95": "TTFT p95 ms",
+    "tpot_ms_p50": "TPOT p50 ms", "tpot_ms_p95": "TPOT p95 ms",
+    "output_tokens_per_second": "Output tok/s", COST: "USD per M out",
+    "keeps": "Limits", "trust": "Trust", "trial": "Trial",
+}
+LOWER, HIGHER = (*tuple(COLUMNS)[4:8], COST), ("output_tokens_per_second",)
+BARS = {COST: "USD per M output tokens", "output_tokens_per_second": "Output tok/s",
+        "ttft_from_schedule_ms_p95": "TTFT p95 ms", "tpot_ms_p95": "TPOT p95 ms"}
+
+
+def page() -> None:
+    """Draws the page."""
+    measured = _data.measurements()
+    if measured.is_empty():
+        _empty.nothing_measured(_data.failures())
+        return
+    st.markdown(_holds(measured, _data.failures().height))
+    scope = _scope.choose(measured)
+    answer = planner.cheapest(scope.rows.to_dicts(), scope.limits)
+    _say(scope, answer)
+    load = _load(scope.rows)
+    points = _points(scope, answer, load)
+    if points.is_empty():
+        st.info("No setup was measured at this load under these filters.")
+        return
+    _table(points, load)
+    _bars(points, scope)
+
+
+def _holds(measured: pl.DataFrame, failed: int) -> str:
+    """What the warehouse holds, in one sentence."""
+    def many(column: str, one: str, more: str) -> str:
+        names = measured[column].unique().sort().to_list()
+        return f"{one} {names[0]}" if len(names) == 1 else f"{len(names)} {more}"
+
+    days = measured["started_at"].dt.date().unique().sort()
+    when = f"on {days[0]}" if len(days) == 1 else f"between {days[0]} and {days[-1]}"
+    trusted = measured.filter(~pl.col("fatal")).height
+    text = (f"{measured.height} measurements of {measured['setup_id'].n_unique()} setups: "
+            f"{many('model', 'model', 'models')}, {many('engine_shown', 'server', 'engine servers')}, "
+            f"{many('quantization', 'quantisation', 'quantisations')}, {many('workload', 'workload', 'workloads')}, "
+            f"{many('hardware', 'on', 'machines')}; taken {when}.")
+    if trusted < measured.height:
+        text += f" {measured.height - trusted} cannot be trusted and feed no answer."
+    return text + (f" {failed} launch{'es' if failed != 1 else ''} failed." if failed else "")
+
+
+def _say(scope: Scope, answer: Answer) -> None:
+    """The answer, with the trials it rests on."""
+    limits = " and ".join(f"{m} p95 ≤ {v:g} ms" for m, v in
+                          zip(("TTFT", "TPOT"), scope.limit_ms.values(), strict=True))
+    if answer.best is None:
+        st.warning(f"Nothing measured keeps {limits} with a known price: {len(answer.left_out)} points are left out. "
+                   "Raise the limits in the side bar, or measure lower loads and other formats.")
+        return
+    best = scope.rows.row(by_predicate=pl.col("trial_id") == answer.best, named=True)
+    text = (f"**{best['setup_shown']}** is the cheapest that keeps {limits}: "
+            f"**{_style.shown(best[COST])} USD per million output tokens** at {best['load']}, with TTFT p95 "
+            f"{_style.shown(best['ttft_from_schedule_ms_p95'])} ms, TPOT p95 {_style.shown(best['tpot_ms_p95'])} ms, "
+            f"{_style.shown(best['output_tokens_per_second'])} output tok/s.")
+    if answer.runner_up:
+        other = scope.rows.row(by_predicate=pl.col("trial_id") == answer.runner_up, named=True)
+        text += f" Next: {other['setup_shown']}, {_style.shown(other[COST])} USD at {other['load']}."
+    text += f" {answer.within_limits} of {scope.rows.height} points keep the limits."
+    with st.container(border=True):
+        st.markdown(text)
+        with st.container(horizontal=True):
+            for name, trial in zip(("From trial", "Next: trial"), answer.trial_ids, strict=False):
+                _nav.link_to_run(trial, f"{name} {trial}")
+        st.caption(f"At {best['price_usd_per_hour']:g} USD an hour for {best['hardware']} "
+                   f"({best['price_tier']}, {best['price_date']}: {best['price_source']}).")
+
+
+def _load(rows: pl.DataFrame) -> str:
+    levels = rows.select("load", "concurrency", "request_rate").unique().sort("concurrency", "request_rate",
+                                                                              nulls_last=True)
+    options = [BEST_LOAD, *dict.fromkeys(levels["load"])]
+    return _state.pick("Load", options, "load")
+
+
+def _points(scope: Scope, answer: Answer, load: str) -> pl.DataFrame:
+    """One row a setup: at a load its median repeat; or the load at which it is cheapest, within limits if it can be."""
+    left_out = answer.left_out
+    rows = scope.rows.with_columns(
+        trial=pl.col("trial_id").str.slice(0, 8),
+        max_sequences=pl.col("max_sequences").cast(pl.String).fill_null("default"),
+        misses=pl.Series([", ".join(m.split("_")[0].upper() for m in slo.misses(r, scope.limits))
+                          for r in scope.rows.to_dicts()], dtype=pl.String),
+        out=pl.col("trial_id").is_in(list(left_out)),
+    ).with_columns(keeps=pl.when(pl.col("fatal")).then(pl.lit("not trusted")).when(pl.col("misses") != "").then(
+        pl.format("misses {}", "misses")).otherwise(pl.lit("kept")))
+    if load == BEST_LOAD:
+        best = rows.sort("out", COST, nulls_last=True).unique("setup_id", keep="first", maintain_order=True)
+        return best.sort("out", COST, nulls_last=True)
+    return _frame.typical(rows.filter(pl.col("load") == load)).sort("out", COST, nulls_last=True)
+
+
+def _table(points: pl.DataFrame, load: str) -> None:
+    columns = {c: t for c, t in COLUMNS.items() if load == BEST_LOAD or c != "load"}
+    lead = 3 if load != BEST_LOAD else 4
+    names = list(columns)
+    extras = {c: c.replace("_", " ") for c in _data.EXTRAS if points[c].n_unique() > 1}
+    if "repeats" in points.columns and points["repeats"].max() != 1:
+        extras["repeats"] = "Repeats"
+    order = [*names[:lead], *extras, *names[lead:]]
+    labels = columns | extras
+    good = ~points["out"]
+    picked = _frame.table(points.select(order).rename({c: labels[c] for c in order}), key="compare",
+                          muted=points["out"].to_list(),
+                          lower=[labels[c] for c in LOWER], higher=[labels[c] for c in HIGHER], among=good.to_list())
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if picked is None:
+            st.caption("Bold: best of those within the limits. Grey: misses a limit, or cannot be trusted. "
+                       "TTFT counts from the instant a request was meant to be sent. Select a row to open its run.")
+        else:
+            row = points.row(picked, named=True)
+            _nav.link_to_run(row["trial_id"], f"Open the run: {row['setup_shown']}, {row['load']}")
+            st.caption(row["verdicts"] or "no verdict against it")
+        st.space("stretch")
+        _frame.download(points, "compare")
+
+
+def _bars(points: pl.DataFrame, scope: Scope) -> None:
+    metric = _state.pick("Chart", list(BARS), "bar", text=BARS.__getitem__)
+    data = points.select("setup_shown", "engine_shown", "load", "keeps", "trust", "trial", "out", value=metric,
+                         text=pl.Series([_style.shown(v) for v in points[metric]]))
+    name = alt.Y("setup_shown:N", sort=data["setup_shown"].to_list(), title=None,
+                 axis=alt.Axis(labelLimit=260, labelFontSize=12))
+    base = alt.Chart(data).encode(y=name)
+    bars = base.mark_bar(cornerRadiusEnd=2).encode(
+        x=alt.X("value:Q", title=BARS[metric], axis=_style.axis()),
+        color=alt.Color("engine_shown:N", title=None, scale=_style.colours(data["engine_shown"]),
+                        legend=alt.Legend(orient="top")),
+        opacity=alt.condition("datum.out", alt.value(0.28), alt.value(1)),
+        tooltip=[alt.Tooltip("setup_shown", title="Setup"), alt.Tooltip("load", title="Load"),
+                 alt.Tooltip("text", title=BARS[metric]), alt.Tooltip("keeps", title="Limits"),
+                 alt.Tooltip("trust", title="Trust"), alt.Tooltip("trial", title="Trial")])
+    text = base.mark_text(align="left", dx=4, color=_style.MUTED).encode(x="value:Q", text="text:N")
+    layers = bars + text
+    limit = scope.limit_ms.get(metric)
+    if limit:
+        layers += alt.Chart(pl.DataFrame({"limit": [limit]})).mark_rule(strokeDash=[4, 3], color=_style.MUTED).encode(
+            x="limit:Q")
+    st.altair_chart(layers.properties(height=alt.Step(22)), key="bars")
+    _frame.download(data.rename({"value": metric}).drop("text", "out"), f"chart-{metric}")
