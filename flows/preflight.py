@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
 import engines
 from engines import launch
 from engines._checkpoints import resolve_model
 from engines._hardware import detect
-from models.errors import Unsupported, UserError
+from models.errors import DynoError, Unsupported, UserError
 from models.experiment import EngineEntry, Expansion, Experiment, Resolvers, expand
+from models.progress import silent
 from models.specs import HardwareSpec, Trial
 from warehouse import bundles
 from workloads import catalogue, schedule
@@ -42,6 +44,19 @@ def pending(expansion: Expansion, home: Path, fresh: bool = False) -> Expansion:
     """Returns the same expansion without the trials that already have a bundle (all of them when `fresh`)."""
     done = set() if fresh else bundles.present(home)
     return Expansion([t for t in expansion.trials if t.trial_id not in done], expansion.skipped)
+
+
+def reachable(expansion: Expansion, source: str) -> None:
+    """Raises UserError when what an experiment takes as given is not there: a URL that serves, a program's path."""
+    for i, (setup, _) in enumerate(expansion.by_setup()):
+        try:
+            if setup.engine.runtime == "endpoint":
+                with launch.launch(setup, Path(os.devnull)):
+                    pass
+            elif setup.engine.runtime == "path":
+                engines.adapter(setup.engine.engine).install(setup, silent)
+        except DynoError as error:
+            raise UserError(f"{source}: {setup.label} (setup {i + 1}): {error}") from None
 
 
 @functools.cache

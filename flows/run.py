@@ -29,6 +29,7 @@ def run_evaluation(experiment: Experiment, source: str, expansion: Expansion, ho
         progress("publishing")
         ensure_published(home, {t.setup.hardware.hardware_id: t.setup.hardware for t in expansion.trials})
         return Report(experiment.name, reused=len(expansion.trials), skipped=expansion.skipped)
+    preflight.reachable(preflight.pending(expansion, home, fresh), source)
     # Prefect's own lines would tear the progress display; its API keeps them all.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("DO_NOT_TRACK", "1")

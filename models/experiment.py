@@ -202,7 +202,8 @@ def expand(experiment: Experiment, resolve: Resolvers, source: str) -> Expansion
         try:
             _named(resolve.check, setup, source, where)
         except Unsupported as error:
-            out.skipped.append(Skipped(setup.label, error.field, error.reason))
+            at = f"{where}.{error.field.removeprefix('engine.')}" if error.field.startswith("engine.") else error.field
+            out.skipped.append(Skipped(setup.label, at, error.reason))
             continue
         _trials(experiment, setup, works, levels, resolve, out)
     return out

@@ -70,6 +70,11 @@ class Exchange:
         self.failure: str | None = None
         self.reason = ""
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether the connection was lost before a byte of the answer came."""
+        return self.failure == "reset" and not self.status
+
     def end(self, now_ns: int, failure: str | None = None, reason: str = "") -> None:
         """Settles the exchange once; later calls change nothing."""
         if not self.finished.done():
@@ -80,7 +85,7 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """One keep-alive connection; at most one exchange at a time."""
 
-    __slots__ = ("exchange", "now_ns", "parser", "transport", "until_close", "usable")
+    __slots__ = ("exchange", "now_ns", "parser", "transport", "until_close", "usable", "uses")
 
     def __init__(self) -> None:
         self.exchange: Exchange | None = None
@@ -89,6 +94,7 @@ class Connection(asyncio.Protocol):
         self.now_ns = 0
         self.until_close = False
         self.usable = True
+        self.uses = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -100,8 +106,20 @@ class Connection(asyncio.Protocol):
         """Writes a request; `exchange.finished` resolves when its answer has ended in any way."""
         self.exchange = exchange
         assert self.transport is not None  # noqa: S101  connection_made came before anyone could call this
-        exchange.sent_ns = perf_counter_ns()
+        self.uses += 1
+        exchange.sent_ns = exchange.sent_ns or perf_counter_ns()
         self.transport.write(request)
+
+    @property
+    def used_before(self) -> bool:
+        """Whether its last exchange was not its first."""
+        return self.uses > 1
+
+    def close(self) -> None:
+        """Closes it in good order; nothing is under way."""
+        self.usable = False
+        if self.transport is not None:
+            self.transport.close()
 
     def abort(self, failure: str, reason: str = "") -> None:
         """Drops the connection; an exchange under way ends with that outcome."""

@@ -85,6 +85,7 @@ class _Run:
         self.over = asyncio.Event()
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
+        self.keep_alive = True
         self.sessions = iter(range(plan.height // workload.turns))
 
     async def run(self) -> None:
@@ -160,30 +161,41 @@ class _Run:
         loop = asyncio.get_running_loop()
         exchange = Exchange(index, planned_ns, loop.create_future())
         self.exchanges.append(exchange)
-        try:
-            connection = await self._connection()
-        except OSError as error:
-            exchange.sent_ns = perf_counter_ns()
-            exchange.end(exchange.sent_ns, "refused", str(error))
-        else:
-            connection.send(exchange, self.requests[index])
-            deadline = loop.call_later(self.load.timeout_s, connection.abort, "timeout",
-                                       f"no end within {self.load.timeout_s:g} s")
-            await exchange.finished
-            deadline.cancel()
-            if connection.usable:
-                self.idle.append(connection)
-            else:
-                self.connections.discard(connection)
+        connection = await self._exchange(exchange, self.idle)
+        if exchange.unanswered and connection and connection.used_before:
+            # A server may close a kept connection as the request goes out: RFC 9110, 9.2.2 sends it again on a new one.
+            self.keep_alive = False
+            exchange.finished, exchange.failure = loop.create_future(), None
+            await self._exchange(exchange, [])
         if self.plan.phase[index] == MEASURED:
             self.ended += 1
             if self.ended == self.measured:
                 self.over.set()
         return exchange.done_ns
 
-    async def _connection(self) -> Connection:
-        while self.idle:
-            connection = self.idle.pop()
+    async def _exchange(self, exchange: Exchange, idle: list[Connection]) -> Connection | None:
+        """Sends on an idle connection or a new one, and waits for the end. None when nobody listens."""
+        try:
+            connection = await self._connection(idle)
+        except OSError as error:
+            exchange.sent_ns = exchange.sent_ns or perf_counter_ns()
+            exchange.end(perf_counter_ns(), "refused", str(error))
+            return None
+        connection.send(exchange, self.requests[exchange.index])
+        deadline = asyncio.get_running_loop().call_later(
+            self.load.timeout_s, connection.abort, "timeout", f"no end within {self.load.timeout_s:g} s")
+        await exchange.finished
+        deadline.cancel()
+        if connection.usable and self.keep_alive:
+            self.idle.append(connection)
+        else:
+            connection.close()
+            self.connections.discard(connection)
+        return connection
+
+    async def _connection(self, idle: list[Connection]) -> Connection:
+        while idle:
+            connection = idle.pop()
             if connection.usable:
                 return connection
             self.connections.discard(connection)

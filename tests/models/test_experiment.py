@@ -43,7 +43,7 @@ def resolvers() -> Resolvers:
 
     def check(setup: Setup) -> None:
         if setup.engine.engine == "plain" and setup.engine.quantization == "AWQ":
-            raise Unsupported("engine.quantization", "plain cannot AWQ")
+            raise Unsupported("engines[1].quantization", "plain cannot AWQ")
 
     def fits(trial: Trial) -> None:
         if trial.load.request_rate and trial.setup.engine.engine == "plain":
@@ -65,7 +65,7 @@ def test_expansion_is_complete_and_lists_the_impossible(tmp_path: Path) -> None:
     assert len(out.trials) == (2 * 2 * 3 + 1 * 2) * 2
     assert [len(trials) for _, trials in out.by_setup()] == [6, 6, 6, 6, 4]
     assert {(s.field, s.reason) for s in out.skipped} == {
-        ("engine.quantization", "plain cannot AWQ"), ("workloads", "too long")}
+        ("engines[1].quantization", "plain cannot AWQ"), ("workloads", "too long")}
     assert len({t.trial_id for t in out.trials}) == len(out.trials)
     assert out.trials[0].setup.engine.version == "1.0"
 
