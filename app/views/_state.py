@@ -7,7 +7,6 @@ from typing import Literal
 
 import streamlit as st
 
-
 URL = "url of this page"
 
 
