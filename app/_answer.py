@@ -14,6 +14,8 @@ from models.errors import UserError
 from models.planner import Answer
 from warehouse import reader
 
+_OBEYS = {"obeys": "yes", "explained": "but", "contradicts": "NO "}
+
 
 def show(home: Path, trial_ids: Sequence[str], limits: str, as_json: bool) -> None:
     """Prints the points of an experiment by workload, what physics says of them, and the cheapest within limits."""
@@ -91,9 +93,9 @@ def _findings(found: Sequence[physics.Finding]) -> None:
     if found:
         click.echo("\nDoes it obey physics?")
     for finding in found:
-        click.echo(f"  {'yes' if finding.holds else 'NO '}  {finding.text}")
-    if not all(f.holds for f in found):
-        click.echo("  A NO means the figures above are not to be trusted until somebody knows why.")
+        click.echo(f"  {_OBEYS[finding.verdict]}  {finding.text}")
+    if any(f.verdict == "contradicts" for f in found):
+        click.echo("  NO: the figures above are not to be trusted until somebody knows why.")
 
 
 def dry_run(expansion: Any, home: Path, as_json: bool) -> None:

@@ -91,19 +91,20 @@ def test_physics_says_when_the_data_contradict_it() -> None:
     good = [curve("llama-server", "F16", 1, 1, model_bytes=220e6, tpot_ms_p50=9.0),
             curve("llama-server", "Q8_0", 1, 1, model_bytes=117e6, tpot_ms_p50=5.0)]
     (finding,) = physics.findings(good, 30)
-    assert finding.holds and "24.4 GB/s" in finding.text
-    slower = [good[0], good[1] | {"tpot_ms_p50": 12.0}]
-    assert not physics.findings(slower, 30)[0].holds
-    assert not physics.findings([r | {"tpot_ms_p50": 1.0} for r in good], 30)[0].holds
+    assert finding.verdict == "obeys" and "24.4 GB/s" in finding.text
+    (slower,) = physics.findings([good[0], good[1] | {"tpot_ms_p50": 12.0}], 30)
+    assert slower.verdict == "explained" and "Q8_0 would need 4.79 ms to read" in slower.text
+    (impossible,) = physics.findings([r | {"tpot_ms_p50": 1.0} for r in good], 30)
+    assert impossible.verdict == "contradicts"
 
 
 def test_physics_of_queues_and_batching() -> None:
     rows = [curve("llama_cpp.server", "Q8_0", 1, c, e2e_ms_mean=1000.0, ttft_ms_mean=100 + (c - 1) * 1000.0)
             for c in (1, 2, 4)]
-    assert [f.holds for f in physics.findings(rows, None)] == [True]
+    assert [f.verdict for f in physics.findings(rows, None)] == ["obeys"]
     rows[2]["ttft_ms_mean"] = 400.0
-    assert [f.holds for f in physics.findings(rows, None)] == [False]
+    assert [f.verdict for f in physics.findings(rows, None)] == ["contradicts"]
     gain = [curve("llama-server", "F16", slots, 4, output_tokens_per_second=speed)
             for slots, speed in ((1, 50.0), (4, 120.0))]
     (finding,) = physics.findings(gain, None)
-    assert finding.holds and "F16 ×2.40" in finding.text
+    assert finding.verdict == "obeys" and "F16 ×2.40" in finding.text
