@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from app.views import _data
+from app.views import _data, _style
 
 
 def nothing_published() -> None:
@@ -25,7 +25,7 @@ def nothing_measured(failed: pl.DataFrame) -> None:
     if failed.is_empty():
         st.markdown("`dyno evaluate my-experiment.yaml` measures what an experiment file asks for.")
         return
-    st.markdown(f"{failed.height} launches failed. The newest: **{failed['setup_label'][0]}**, {failed['stage'][0]}: "
-                f"{failed['error'][0]}")
+    st.markdown(f"{_style.count(failed.height, 'launch', 'launches')} failed. The newest: "
+                f"**{failed['setup_label'][0]}**, {failed['stage'][0]}: {failed['error'][0]}")
     st.code(failed["command"][0] or "", language="shell", wrap_lines=True)
     st.code(failed["log_tail"][0] or "", language=None)

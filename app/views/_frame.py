@@ -26,10 +26,11 @@ def table(frame: pl.DataFrame, key: str, muted: Sequence[bool] | None = None, lo
     style = _styled(frame, muted, lower, higher, among)
     config = {c: st.column_config.TextColumn(width=w) for c, w in WIDTHS.items() if c in frame.columns}
     if not select:
-        st.dataframe(style, hide_index=True, key=f"table {key}", height=height, column_config=config)
+        st.dataframe(style, hide_index=True, key=f"table {key}", height=height, column_config=config,
+                     placeholder="—")
         return None
     event = st.dataframe(style, hide_index=True, key=f"table {key}", height=height, column_config=config,
-                         on_select="rerun", selection_mode="single-row",
+                         on_select="rerun", selection_mode="single-row", placeholder="—",
                          selection_default={"selection": {"rows": [] if selected is None else [selected]}})
     rows = event.selection.rows
     return int(rows[0]) if rows and rows[0] < frame.height else None

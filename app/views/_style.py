@@ -64,6 +64,11 @@ def axis(ticks: int = 6) -> alt.Axis:
     return alt.Axis(tickCount=ticks, labelExpr="replace(datum.label, /,/g, '\u202f')")
 
 
+def count(number_of: int, one: str, more: str = "") -> str:
+    """`1 launch`, `2 launches`."""
+    return f"{shown(number_of)} {one if number_of == 1 else more or one + 's'}"
+
+
 def by_size(formats: Iterable[str]) -> list[str]:
     """Quantisations from more to fewer bits, as far as their names tell; unknown ones last."""
     def bits(name: str) -> float:

@@ -35,7 +35,7 @@ def page() -> None:
     answer = planner.cheapest(scope.rows.to_dicts(), scope.limits)
     _say(scope, answer)
     load = _load(scope.rows)
-    points = _points(scope, answer, load)
+    points = _points(scope, load)
     if points.is_empty():
         st.info("No setup was measured at this load under these filters.")
         return
@@ -47,18 +47,19 @@ def _holds(measured: pl.DataFrame, failed: int) -> str:
     """What the warehouse holds, in one sentence."""
     def many(column: str, one: str, more: str) -> str:
         names = measured[column].unique().sort().to_list()
-        return f"{one} {names[0]}" if len(names) == 1 else f"{len(names)} {more}"
+        return f"{one} {names[0]}" if len(names) == 1 else _style.count(len(names), "", more)
 
     days = measured["started_at"].dt.date().unique().sort()
     when = f"on {days[0]}" if len(days) == 1 else f"between {days[0]} and {days[-1]}"
     trusted = measured.filter(~pl.col("fatal")).height
-    text = (f"{measured.height} measurements of {measured['setup_id'].n_unique()} setups: "
+    setups = measured["setup_id"].n_unique()
+    text = (f"{_style.count(measured.height, 'measurement')} of {_style.count(setups, 'setup')}: "
             f"{many('model', 'model', 'models')}, {many('engine_shown', 'server', 'engine servers')}, "
             f"{many('quantization', 'quantisation', 'quantisations')}, {many('workload', 'workload', 'workloads')}, "
             f"{many('hardware', 'on', 'machines')}; taken {when}.")
     if trusted < measured.height:
         text += f" {measured.height - trusted} cannot be trusted and feed no answer."
-    return text + (f" {failed} launch{'es' if failed != 1 else ''} failed." if failed else "")
+    return text + (f" {_style.count(failed, 'launch', 'launches')} failed." if failed else "")
 
 
 def _say(scope: Scope, answer: Answer) -> None:
@@ -66,8 +67,7 @@ def _say(scope: Scope, answer: Answer) -> None:
     limits = " and ".join(f"{m} p95 ≤ {v:g} ms" for m, v in
                           zip(("TTFT", "TPOT"), scope.limit_ms.values(), strict=True))
     if answer.best is None:
-        st.warning(f"Nothing measured keeps {limits} with a known price: {len(answer.left_out)} points are left out. "
-                   "Raise the limits in the side bar, or measure lower loads and other formats.")
+        _say_none(scope, limits)
         return
     best = scope.rows.row(by_predicate=pl.col("trial_id") == answer.best, named=True)
     text = (f"**{best['setup_shown']}** is the cheapest that keeps {limits}: "
@@ -87,6 +87,20 @@ def _say(scope: Scope, answer: Answer) -> None:
                    f"({best['price_tier']}, {best['price_date']}: {best['price_source']}).")
 
 
+def _say_none(scope: Scope, limits: str) -> None:
+    """No answer: because of the limits, or only because nobody knows what the machine costs."""
+    keeping = _judged(scope).filter(~pl.col("out"))
+    if keeping.is_empty():
+        st.warning(f"Nothing measured keeps {limits}: all {_style.count(scope.rows.height, 'point')} miss them or "
+                   "cannot be trusted. Raise the limits in the side bar, or measure lower loads and other formats.")
+        return
+    fastest = keeping.sort("output_tokens_per_second", descending=True, nulls_last=True).row(0, named=True)
+    st.warning(f"No price is known for {scope.hardware}, so nothing can be called the cheapest: "
+               "`dyno price --usd-per-hour 0.12` stores one. The fastest that keeps "
+               f"{limits} is **{fastest['setup_shown']}** at {fastest['load']} with "
+               f"{_style.shown(fastest['output_tokens_per_second'])} output tok/s (trial {fastest['trial_id']}).")
+
+
 def _load(rows: pl.DataFrame) -> str:
     levels = rows.select("load", "concurrency", "request_rate").unique().sort("concurrency", "request_rate",
                                                                               nulls_last=True)
@@ -94,21 +108,23 @@ def _load(rows: pl.DataFrame) -> str:
     return _state.pick("Load", options, "load")
 
 
-def _points(scope: Scope, answer: Answer, load: str) -> pl.DataFrame:
+def _judged(scope: Scope) -> pl.DataFrame:
+    """The rows with `keeps`, what a person reads about limits and trust, and `out`: greyed."""
+    missed = [", ".join(m.split("_")[0].upper() for m in slo.misses(r, scope.limits)) for r in scope.rows.to_dicts()]
+    rows = scope.rows.with_columns(trial=pl.col("trial_id").str.slice(0, 8), missed=pl.Series(missed, dtype=pl.String),
+                                   max_sequences=pl.col("max_sequences").cast(pl.String).fill_null("default"))
+    keeps = pl.when("fatal").then(pl.lit("not trusted")).when(pl.col("missed") != "").then(
+        pl.format("misses {}", "missed")).otherwise(pl.lit("kept"))
+    return rows.with_columns(keeps=keeps).with_columns(out=pl.col("keeps") != "kept")
+
+
+def _points(scope: Scope, load: str) -> pl.DataFrame:
     """One row a setup: at a load its median repeat; or the load at which it is cheapest, within limits if it can be."""
-    left_out = answer.left_out
-    rows = scope.rows.with_columns(
-        trial=pl.col("trial_id").str.slice(0, 8),
-        max_sequences=pl.col("max_sequences").cast(pl.String).fill_null("default"),
-        misses=pl.Series([", ".join(m.split("_")[0].upper() for m in slo.misses(r, scope.limits))
-                          for r in scope.rows.to_dicts()], dtype=pl.String),
-        out=pl.col("trial_id").is_in(list(left_out)),
-    ).with_columns(keeps=pl.when(pl.col("fatal")).then(pl.lit("not trusted")).when(pl.col("misses") != "").then(
-        pl.format("misses {}", "misses")).otherwise(pl.lit("kept")))
-    if load == BEST_LOAD:
-        best = rows.sort("out", COST, nulls_last=True).unique("setup_id", keep="first", maintain_order=True)
-        return best.sort("out", COST, nulls_last=True)
-    return _frame.typical(rows.filter(pl.col("load") == load)).sort("out", COST, nulls_last=True)
+    rows = _judged(scope)
+    if load != BEST_LOAD:
+        rows = _frame.typical(rows.filter(pl.col("load") == load))
+    rows = rows.sort("out", COST, "output_tokens_per_second", descending=[False, False, True], nulls_last=True)
+    return rows.unique("setup_id", keep="first", maintain_order=True)
 
 
 def _table(points: pl.DataFrame, load: str) -> None:

@@ -15,7 +15,7 @@ from models.frames import PHASES
 from models.summary import LATENCIES, STATISTICS
 from warehouse.bundles import Bundle
 
-LIST_HEIGHT = 250
+LIST_HEIGHT, LIST_ROWS = 250, 6
 LOG_LINES = 60
 LIST = {
     "started_at": "Measured (UTC)", "setup_shown": "Setup", "model": "Model", "workload": "Workload", "load": "Load",
@@ -50,16 +50,16 @@ def _list(measured: pl.DataFrame, failed: pl.DataFrame) -> str:
     match = measured.filter(pl.col("trial_id").str.starts_with(start))["trial_id"].to_list() if start else []
     if start and not match:
         st.warning(f"No trial begins with {start}; this is the newest.")
-    done, not_done = st.tabs([f"{measured.height} measurements", f"{failed.height} failed launches"])
+    done, not_done = st.tabs([_style.count(measured.height, "measurement"),
+                              _style.count(failed.height, "failed launch", "failed launches")])
+    index = measured["trial_id"].to_list().index(match[0]) if match else 0
     with done:
         picked = _frame.table(measured.select(list(LIST)).with_columns(
-            pl.col("started_at").dt.strftime("%Y-%m-%d %H:%M")).rename(LIST), key="runs", height=LIST_HEIGHT,
-            selected=measured["trial_id"].to_list().index(match[0]) if match else 0,
-            muted=measured["fatal"].to_list())
+            pl.col("started_at").dt.strftime("%Y-%m-%d %H:%M")).rename(LIST), key="runs", selected=index,
+            height=LIST_HEIGHT if measured.height > LIST_ROWS else "content", muted=measured["fatal"].to_list())
     with not_done:
         _failed(failed)
-    trial_id = str(measured["trial_id"][picked] if picked is not None else match[0] if match else
-                   measured["trial_id"][0])
+    trial_id = str(measured["trial_id"][index if picked is None else picked])
     _state.keep("trial", trial_id)
     return trial_id
 

@@ -13,10 +13,10 @@ from models.errors import QueryError
 
 ROWS_SHOWN = 10_000
 EXAMPLES = {
-    "The cheapest that can be trusted": """from measurements
+    "The cheapest within limits": """from measurements
 select setup, workload, load, ttft_from_schedule_ms_p95, tpot_ms_p95, output_tokens_per_second,
        usd_per_million_output_tokens, trial_id
-where trust = 'ok' and ttft_from_schedule_ms_p95 <= 500 and tpot_ms_p95 <= 50
+where not fatal and ttft_from_schedule_ms_p95 <= 500 and tpot_ms_p95 <= 50
 order by usd_per_million_output_tokens
 limit 10""",
     "What batching gains": """select quantization, workload, concurrency,
@@ -92,7 +92,7 @@ def _take_example() -> None:
 def _result(frame: pl.DataFrame) -> None:
     _frame.table(frame.head(ROWS_SHOWN), key="sql", select=False, height="auto" if frame.height > 10 else "content")
     with st.container(horizontal=True, vertical_alignment="center"):
-        text = f"{_style.shown(frame.height)} row{'s' if frame.height != 1 else ''}, {frame.width} columns"
+        text = f"{_style.count(frame.height, 'row')}, {_style.count(frame.width, 'column')}"
         st.caption(text + (f"; the first {_style.shown(ROWS_SHOWN)} are shown" if frame.height > ROWS_SHOWN else ""))
         st.space("stretch")
         _frame.download(frame, "sql", parquet=True)
