@@ -128,6 +128,7 @@ def load(as_json: bool, **options: Any) -> None:
     with display(quiet=False) as progress:
         result = load_url(options, progress)
     _answer.show_load(result, as_json)
+    sys.exit(0 if result.summary.requests_ok else 1)
 
 
 @cli.command()
@@ -285,15 +286,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("stopped; what was finished is kept", err=True)
-        sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except DynoError as error:
         click.echo(f"dyno: {error}", err=True)
         sys.exit(2 if isinstance(error, UserError) else 1)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("stopped; what was finished is kept", err=True)
         sys.exit(130)

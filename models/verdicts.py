@@ -31,7 +31,7 @@ def judge(requests: pl.DataFrame, telemetry: pl.DataFrame, summary: Summary, wor
           ) -> tuple[Verdict, ...]:
     """Returns every verdict that applies, in the order of the checks below."""
     return (
-        *_ended(summary, engine_died, stopped_early),
+        *_ended(requests, summary, engine_died, stopped_early),
         *_client(summary, client_cpu_s, duration_s),
         *_rate(summary, load),
         *_cache(summary, workload),
@@ -43,19 +43,24 @@ def judge(requests: pl.DataFrame, telemetry: pl.DataFrame, summary: Summary, wor
     )
 
 
-def _ended(summary: Summary, engine_died: bool, stopped_early: bool) -> Iterator[Verdict]:
+def _ended(requests: pl.DataFrame, summary: Summary, engine_died: bool, stopped_early: bool) -> Iterator[Verdict]:
     if engine_died:
         yield Verdict(name="engine_died", severity="fatal", detail="the engine was gone before the point ended")
     total = summary.requests_ok + summary.requests_failed
     if not summary.requests_ok:
         yield Verdict(name="all_failed", severity="fatal", detail=f"none of {total} requests succeeded: "
-                      + ", ".join(f"{n} {k}" for k, n in summary.outcomes.items()))
+                      + ", ".join(f"{n} {k}" for k, n in summary.outcomes.items()) + _first_error(requests))
     elif summary.requests_failed:
         share = summary.requests_failed / total
         yield Verdict(name="requests_failed", severity="fatal" if share > FAILED_SHARE_FATAL else "warning",
-                      detail=f"{summary.requests_failed} of {total} requests failed")
+                      detail=f"{summary.requests_failed} of {total} requests failed" + _first_error(requests))
     if stopped_early:
         yield Verdict(name="stopped_early", severity="warning", detail="the longest duration allowed was reached")
+
+
+def _first_error(requests: pl.DataFrame) -> str:
+    errors = requests.filter((pl.col("phase") == "measured") & (pl.col("outcome") != "ok"))["error"].drop_nulls()
+    return f" ({errors[0]})" if len(errors) else ""
 
 
 def _client(summary: Summary, client_cpu_s: float, duration_s: float) -> Iterator[Verdict]:
@@ -126,8 +131,8 @@ def _host(telemetry: pl.DataFrame) -> Iterator[Verdict]:
     used = {source: telemetry.filter((pl.col("source") == source) & (pl.col("metric") == "cpu_percent"))["value"].mean()
             for source in ("host", "engine", "client")}
     host, engine, client = used["host"], used["engine"], used["client"]
-    if not isinstance(host, float) or not isinstance(engine, float):
-        return
+    if not isinstance(host, float) or not isinstance(engine, float) or engine == 0:
+        return  # a server that dyno did not start: on this machine or not, its share is not known
     other = (host - engine - (client if isinstance(client, float) else 0.0)) / 100
     if other > HOST_BUSY_CORES:
         yield Verdict(name="host_busy", severity="warning",

@@ -11,8 +11,19 @@ from models.summary import latencies, window_ns
 SHOWN_MAX = 300
 SECOND_NS = 1e9
 SOURCES = {"engine": "#0072B2", "host": "#8c8c8c", "client": "#E69F00", "gauges": "#009E73"}
-UNITS = {"cpu_percent": ("CPU, % of a core", 1.0), "rss_bytes": ("Memory, MiB", 2.0**20),
-         "memory_bytes": ("Memory, MiB", 2.0**20)}
+NAMES = {"cpu_percent": "CPU, % of one core", "rss_bytes": "resident memory, MiB",
+         "memory_used_bytes": "memory used, MiB"}
+FEW_SAMPLES = 40
+
+
+def metrics(samples: pl.DataFrame) -> list[str]:
+    """The metrics sampled, the machine's own before the engine's gauges."""
+    return sorted(samples["metric"].unique(), key=lambda m: (m not in NAMES, m))
+
+
+def name(metric: str) -> str:
+    """`requests_running` → `requests running`; bytes are shown in MiB."""
+    return NAMES.get(metric) or metric.replace("_bytes", ", MiB").replace("_", " ")
 
 
 def bars(requests: pl.DataFrame) -> pl.DataFrame:
@@ -56,17 +67,17 @@ def timeline(spans: pl.DataFrame, requests: pl.DataFrame) -> alt.LayerChart:
 
 def telemetry(samples: pl.DataFrame, metric: str) -> alt.Chart:
     """One small chart of one metric, a line a source."""
-    title, divisor = UNITS.get(metric, (metric.replace("_", " "), 1.0))
+    divisor = 2.0**20 if metric.endswith("_bytes") else 1.0
     data = samples.select("source", at_s=_seconds(pl.col("at_ns")), value=pl.col("value") / divisor)
     sources = data["source"].unique().sort().to_list()
     colours = [SOURCES.get(s) or _style.colour(s) for s in sources]
-    base = alt.Chart(data, title=alt.Title(title, fontSize=12, anchor="start")).mark_line(strokeWidth=1.5)
+    base = alt.Chart(data).mark_line(strokeWidth=1.5, point={"size": 18} if data.height < FEW_SAMPLES else False)
     chart: alt.Chart = base.encode(
         x=alt.X("at_s:Q", title="s", axis=_style.axis()), y=alt.Y("value:Q", title=None, axis=_style.axis(4)),
         color=alt.Color("source:N", title=None, scale=alt.Scale(domain=sources, range=colours),
-                        legend=alt.Legend(orient="top")),
+                        legend=alt.Legend(orient="top", offset=4) if len(sources) > 1 else None),
         tooltip=["source", alt.Tooltip("at_s", format=".2f"), alt.Tooltip("value", format=".3~s")],
-    ).properties(height=170)
+    ).properties(height=210 if len(sources) > 1 else 175)
     return chart
 
 
@@ -76,7 +87,7 @@ def table(requests: pl.DataFrame) -> pl.DataFrame:
                            "finish_reason").join(latencies(requests), on="request_index", how="left",
                                                  maintain_order="left")
     return each.select(
-        pl.col("request_index").cast(pl.String).alias("Request"), pl.col("phase").alias("Phase"),
+        pl.col("request_index").alias("Request"), pl.col("phase").alias("Phase"),
         pl.col("outcome").alias("Outcome"), pl.col("input_tokens").alias("Tokens in"),
         pl.col("output_tokens").alias("Tokens out"), (pl.col("planned_ns") / SECOND_NS).alias("Planned s"),
         pl.col("send_delay_ms").alias("Send delay ms"), pl.col("ttft_from_schedule_ms").alias("TTFT ms"),

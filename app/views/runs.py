@@ -16,7 +16,7 @@ from models.summary import LATENCIES, STATISTICS
 from warehouse.bundles import Bundle
 
 LIST_HEIGHT, LIST_ROWS = 250, 6
-LOG_LINES = 60
+LOG_LINES = 30
 LIST = {
     "started_at": "Measured (UTC)", "setup_shown": "Setup", "model": "Model", "workload": "Workload", "load": "Load",
     "ttft_from_schedule_ms_p95": "TTFT p95 ms", "tpot_ms_p95": "TPOT p95 ms",
@@ -145,13 +145,14 @@ def _telemetry(trial_id: str) -> None:
         st.markdown("**Telemetry**")
         st.space("stretch")
         _frame.download(telemetry, f"telemetry-{trial_id}")
-    metrics = telemetry["metric"].unique().sort().to_list()
+    metrics = _run_charts.metrics(telemetry)
     if not metrics:
         st.caption("Nothing was sampled during this run.")
         return
     columns = st.columns(min(3, len(metrics)))
     for i, metric in enumerate(metrics):
         with columns[i % len(columns)]:
+            st.caption(_run_charts.name(metric))
             st.altair_chart(_run_charts.telemetry(telemetry.filter(pl.col("metric") == metric), metric))
 
 
@@ -175,5 +176,5 @@ def _engine(row: dict[str, Any], bundle: Bundle | str) -> None:
         st.download_button("measurement.json", json.dumps(bundle.measurement.model_dump(mode="json"), indent=1),
                            f"dyno-{row['trial_id']}.json", key="json", type="tertiary", on_click="ignore")
     if lines:
-        st.code("\n".join(lines[-LOG_LINES:]), language=None, height=300)
+        st.code("\n".join(lines[-LOG_LINES:]), language=None)
     st.caption(f"Everything of this run: `{bundle.path}`")

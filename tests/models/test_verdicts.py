@@ -64,5 +64,15 @@ def test_a_cached_prefix_is_fine_where_the_workload_shares_one() -> None:
     assert verdicts([r | {"cached_tokens": 50} for r in CLEAN], workload=shared) == {}
 
 
+def test_a_server_of_unknown_processes_is_no_busy_host() -> None:
+    assert verdicts(CLEAN, telemetry=cpu(host=198, engine=0, client=8)) == {}
+
+
+def test_the_first_error_is_quoted() -> None:
+    requests = frame(*(r | {"outcome": "http_400", "error": "the prompt is too long"} for r in CLEAN))
+    found = judge(requests, empty(TELEMETRY), summarise(requests), WORKLOAD, Load(concurrency=1), 0.1, 6.0)
+    assert "100 http_400 (the prompt is too long)" in found[0].detail
+
+
 def test_a_busy_engine_is_no_busy_host() -> None:
     assert verdicts(CLEAN, telemetry=cpu(host=198, engine=185, client=8)) == {}
