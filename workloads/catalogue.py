@@ -1,8 +1,8 @@
-"""The standard workloads, one data file each, and how an experiment names or changes them."""
+"""The standard workloads, one YAML file each in `standard/`, and what a person may change of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from importlib import resources
 from typing import Any
 
@@ -10,51 +10,80 @@ import yaml
 from pydantic import ValidationError
 
 from models.errors import UserError
-from models.specs import Workload
+from models.specs import Lengths, Workload
 
-_FOLDER = "standard"
-
-
-def names() -> list[str]:
-    """The standard workloads there are."""
-    files = resources.files("workloads").joinpath(_FOLDER).iterdir()
-    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+_LENGTHS = ("input_tokens", "output_tokens")
 
 
-def load(given: str | Mapping[str, Any]) -> Workload:
-    """Returns a standard workload by name, or changed by a mapping.
+@functools.cache
+def names() -> tuple[str, ...]:
+    """Returns the names of the standard workloads, sorted."""
+    files = resources.files("workloads").joinpath("standard").iterdir()
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")))
 
-    A mapping has `name` and may have `scale` (a number for both lengths, or `{input: …, output: …}`) and any field of
-    `Workload`; with input_tokens and output_tokens it may have a name of its own. Raises UserError naming the field.
+
+def load(wanted: str | dict[str, object]) -> Workload:
+    """Returns a workload by name, or from a mapping: `{name: chat, scale: 0.1}`,
+    `{name: chat, scale: {input: 0.11, output: 0.3}}`, or with any field of a workload overridden
+    (`input_tokens: {max: 500}` changes one number, a `distribution` replaces the whole). A name of one's own is fine
+    when input_tokens and output_tokens are given.
+
+    Raises UserError naming the field, or listing the known names.
     """
-    fields = {"name": given} if isinstance(given, str) else dict(given)
-    name = fields.get("name")
-    if not isinstance(name, str):
-        raise UserError("name: a workload needs one")
-    if not {"input_tokens", "output_tokens"} <= fields.keys():
-        fields = _standard(name) | fields
-    scale = fields.pop("scale", None)
-    if scale is not None:
-        fields |= _scales(scale)
+    given: dict[str, Any] = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
+    name = given.pop("name", None)
+    if not isinstance(name, str) or not name:
+        raise UserError("name: a workload needs one: a standard one is " + ", ".join(names()))
+    if name in names():
+        fields = _standard(name)
+    elif all(key in given for key in _LENGTHS):
+        fields = {"name": name, "source": "given by the experiment"}
+    else:
+        raise UserError(f"unknown workload {name!r}; known are {', '.join(names())} (or give input_tokens and"
+                        " output_tokens)")
+    fields |= _scales(given.pop("scale", None))
+    for key, value in given.items():
+        fields[key] = _lengths(key, value, fields.get(key)) if key in _LENGTHS else value
+    return _validated(fields)
+
+
+def _standard(name: str) -> dict[str, Any]:
+    text = resources.files("workloads").joinpath("standard", f"{name}.yaml").read_text(encoding="utf-8")
+    fields = yaml.safe_load(text)
+    if not isinstance(fields, dict) or fields.get("name") != name:
+        raise UserError(f"standard/{name}.yaml: name: must equal the file's")
+    return fields
+
+
+def _scales(scale: object) -> dict[str, Any]:
+    if scale is None:
+        return {}
+    if isinstance(scale, dict):
+        unknown = sorted(str(k) for k in scale if k not in ("input", "output"))
+        if unknown:
+            raise UserError(f"scale: unknown field {unknown[0]!r}: write a number, or input: and output:")
+        return {f"{side}_scale": value for side, value in scale.items()}
+    return {"input_scale": scale, "output_scale": scale}
+
+
+def _lengths(key: str, value: object, base: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, dict | int | float | Lengths):
+        raise UserError(f"{key}: write a number of tokens, or a distribution such as {{distribution: lognormal, mu: 6,"
+                        " sigma: 1}")
+    if isinstance(value, int | float):
+        return {"distribution": "fixed", "mean": value}
+    if isinstance(value, dict) and isinstance(base, dict) and "distribution" not in value:
+        return {**base, **value}
+    return value
+
+
+def _validated(fields: dict[str, Any]) -> Workload:
     try:
         return Workload.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"]) or "workload"
+        where = ".".join(str(part) for part in first["loc"]) or str(fields["name"])
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{where}: a workload has no such field; it has scale, "
+                            + ", ".join(k for k in Workload.model_fields)) from None
         raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-
-
-def _standard(name: str) -> dict[str, Any]:
-    if name not in names():
-        raise UserError(f"unknown workload {name!r}: there are {', '.join(names())}, or give input_tokens and "
-                        "output_tokens")
-    fields: dict[str, Any] = yaml.safe_load(resources.files("workloads").joinpath(_FOLDER, f"{name}.yaml").read_text())
-    return fields
-
-
-def _scales(scale: Any) -> dict[str, Any]:
-    if isinstance(scale, Mapping):
-        if unknown := set(scale) - {"input", "output"}:
-            raise UserError(f"scale: unknown field {', '.join(map(str, unknown))}; it has input and output")
-        return {f"{side}_scale": value for side, value in scale.items()}
-    return {"input_scale": scale, "output_scale": scale}

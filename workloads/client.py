@@ -1,181 +1,146 @@
-"""HTTP/1.1 over raw asyncio transports: the hot path only stamps reads and keeps bytes; everything else comes after.
+"""The streaming client: HTTP/1.1 over keep-alive connections, raw bytes, nanosecond stamps, only framing parsed.
 
-llhttp (httptools) finds the ends of headers, chunks and messages: string ends in a stream lie.
+What a token costs here is one read, one stamp and one pass of llhttp over its bytes. Server-sent events and JSON are
+looked at after the run (workloads.answer).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-import time
 from array import array
-from dataclasses import dataclass
-from typing import cast
-from urllib.parse import urlsplit
+from time import perf_counter_ns
+from typing import Any, Literal, Protocol
 
-import httptools
+from httptools import HttpParserError, HttpResponseParser
 
-from models.errors import UserError
-
-perf_counter_ns = time.perf_counter_ns
+Ending = Literal["complete", "closed", "reset", "timeout", "refused", "malformed", "cancelled"]
+"""How the exchange ended, as HTTP saw it: `closed` is an orderly end of the connection before the end of the answer."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where requests go. `key` is sent as a bearer token and shows in no repr."""
+class Recording:
+    """One request as it went over the wire. Stamps are perf_counter_ns.
 
-    host: str
-    port: int
-    tls: ssl.SSLContext | None
-    head: bytes
+    stamps[i] is the instant of the i-th read, ends[i] the length of `body` (de-chunked) after it.
+    """
 
-    def request(self, path: str, body: bytes) -> bytes:
-        """One whole HTTP request, ready to be written."""
-        return (b"POST " + path.encode() + self.head + b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n"
-                + body)
+    __slots__ = ("body", "connection", "done_ns", "ending", "ends", "index", "note", "payload", "planned_ns", "sent_ns",
+                 "stamps", "status", "timer")
 
-    def __repr__(self) -> str:
-        return f"Target({self.host}:{self.port})"
-
-
-def target(url: str, api_key: str | None = None) -> Target:
-    """Parses a URL. Raises UserError when it is no http or https one."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        port = 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port:
-        raise UserError(f"{url!r} is no URL that can be measured: write http://host:port")
-    head = f" HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\nContent-Type: application/json\r\n"
-    head += "Accept: text/event-stream\r\n" + (f"Authorization: Bearer {api_key}\r\n" if api_key else "")
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
-    return Target(parts.hostname, port, tls, head.encode())
-
-
-class Exchange:
-    """One request and its answer: instants in ns of the monotonic clock, and the de-chunked body with the instant and
-    the length reached at each read. `failure` is an outcome (models.frames.OUTCOMES) when the transport failed."""
-
-    __slots__ = ("body", "done_ns", "ends", "failure", "finished", "first_byte_ns", "index", "planned_ns", "reason",
-                 "sent_ns", "stamps", "status")
-
-    def __init__(self, index: int, planned_ns: int, finished: asyncio.Future[None]) -> None:
-        self.index, self.planned_ns, self.finished = index, planned_ns, finished
-        self.sent_ns = self.first_byte_ns = self.done_ns = 0
-        self.status = 0
+    def __init__(self, index: int, payload: bytes, planned_ns: int) -> None:
+        self.index, self.payload, self.planned_ns = index, payload, planned_ns
+        self.sent_ns: int | None = None
+        self.done_ns = 0
+        self.ending: Ending = "cancelled"
+        self.status: int | None = None
+        self.note = ""
+        self.stamps = array("q")
+        self.ends = array("q")
         self.body = bytearray()
-        self.stamps, self.ends = array("q"), array("q")
-        self.failure: str | None = None
-        self.reason = ""
+        self.connection: Connection | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
-    @property
-    def unanswered(self) -> bool:
-        """Whether the connection was lost before a byte of the answer came."""
-        return self.failure == "reset" and not self.status
 
-    def end(self, now_ns: int, failure: str | None = None, reason: str = "") -> None:
-        """Settles the exchange once; later calls change nothing."""
-        if not self.finished.done():
-            self.done_ns, self.failure, self.reason = now_ns, failure, reason
-            self.finished.set_result(None)
+class Owner(Protocol):
+    """Who opened a connection, and is told what becomes of it."""
+
+    def ended(self, recording: Recording, ending: Ending, now: int, note: str, reusable: Connection | None) -> None:
+        """A request ended; `reusable` is its connection where that can take another."""
+
+    def dial(self, recording: Recording) -> None:
+        """A request was lost to a connection that the server had closed meanwhile: it needs one of its own."""
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection; at most one exchange at a time."""
+    """One connection, one request at a time. `sock` is its socket where that may be written to directly (no TLS)."""
 
-    __slots__ = ("exchange", "now_ns", "parser", "transport", "until_close", "usable", "uses")
-
-    def __init__(self) -> None:
-        self.exchange: Exchange | None = None
-        self.transport: asyncio.Transport | None = None
-        self.parser = httptools.HttpResponseParser(self)
-        self.now_ns = 0
-        self.until_close = False
-        self.usable = True
-        self.uses = 0
+    def __init__(self, owner: Owner, sock: socket.socket | None) -> None:
+        self.owner, self.sock = owner, sock
+        self.recording: Recording | None = None
+        self.fresh = True
+        """Opened for the request it carries, so its loss is no keep-alive race."""
+        self.answers = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.transport: Any = transport
 
-    def send(self, exchange: Exchange, request: bytes) -> None:
-        """Writes a request; `exchange.finished` resolves when its answer has ended in any way."""
-        self.exchange = exchange
-        assert self.transport is not None  # noqa: S101  connection_made came before anyone could call this
-        self.uses += 1
-        exchange.sent_ns = exchange.sent_ns or perf_counter_ns()
-        self.transport.write(request)
-
-    @property
-    def used_before(self) -> bool:
-        """Whether its last exchange was not its first."""
-        return self.uses > 1
-
-    def close(self) -> None:
-        """Closes it in good order; nothing is under way."""
-        self.usable = False
-        if self.transport is not None:
-            self.transport.close()
-
-    def abort(self, failure: str, reason: str = "") -> None:
-        """Drops the connection; an exchange under way ends with that outcome."""
-        self.usable = False
-        if self.exchange is not None:
-            self.exchange.end(perf_counter_ns(), failure, reason)
-            self.exchange = None
-        if self.transport is not None:
-            self.transport.abort()
+    def start(self, recording: Recording, head: bytes) -> None:
+        """Sends a request. Plain sockets are written to at once: a loop may write only after its pending reads."""
+        self.recording, recording.connection = recording, self
+        self._over = self._headed = self._framed = self._keep = False
+        self._body = recording.body
+        self.on_body = recording.body.extend
+        self._stamp, self._end = recording.stamps.append, recording.ends.append
+        self._parser = HttpResponseParser(self)
+        self._feed = self._parser.feed_data
+        data = b"%b%d\r\n\r\n%b" % (head, len(recording.payload), recording.payload)
+        recording.sent_ns = perf_counter_ns()
+        sent = 0
+        if self.sock is not None:
+            try:
+                sent = self.sock.send(data)
+            except BlockingIOError:
+                pass
+            except OSError:  # lost: connection_lost says what that means
+                self.transport.abort()
+                return
+        if sent < len(data):
+            self.transport.write(data[sent:] if sent else data)
 
     def data_received(self, data: bytes) -> None:
-        self.now_ns = perf_counter_ns()
+        now = perf_counter_ns()
+        if self.recording is None:  # an answer to nothing
+            self.transport.abort()
+            return
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self.abort("malformed", f"not HTTP: {error}")
+            self._feed(data)
+        except HttpParserError as error:
+            self._stamp(now)
+            self._end(len(self._body))
+            self.finish("malformed", now, f"not HTTP: {error}")
+            return
+        self._stamp(now)
+        self._end(len(self._body))
+        if self._over:
+            self.finish("complete", now)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self._framed = True
 
     def on_headers_complete(self) -> None:
-        if self.exchange is not None:
-            self.exchange.status = self.parser.get_status_code()
-            self.exchange.first_byte_ns = self.now_ns
-            self.until_close = not self.parser.should_keep_alive()
-
-    def on_body(self, body: bytes) -> None:
-        exchange = self.exchange
-        if exchange is not None:
-            exchange.body += body
-            exchange.stamps.append(self.now_ns)
-            exchange.ends.append(len(exchange.body))
+        self._headed = True
 
     def on_message_complete(self) -> None:
-        exchange, self.exchange = self.exchange, None
-        if exchange is None or exchange.status == 100:
-            self.exchange = exchange
-            return
-        if self.until_close:
-            self.usable = False
-        exchange.end(self.now_ns)
-        self.parser = httptools.HttpResponseParser(self)
+        self._over = self._parser.get_status_code() >= 200  # after a 1xx comes the answer
+        self._keep = self._parser.should_keep_alive()  # llhttp forgets it afterwards
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self.usable = False
-        exchange, self.exchange = self.exchange, None
-        if exchange is None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        now = perf_counter_ns()
+        self.owner.forget(self)
+        recording = self.recording
+        if recording is None:
             return
-        now_ns = perf_counter_ns()
-        if error is None and self.until_close and exchange.status:
-            exchange.end(now_ns)  # without a length, the end of the connection is the end of the message
+        if exc is None and self._headed and not self._framed:  # the end of the connection is the end of the answer
+            self.finish("complete", now)
+        elif not self.fresh and not recording.stamps:  # closed while idle, as the request was on its way
+            self.recording = None
+            self.owner.dial(recording)
         else:
-            exchange.end(now_ns, "reset", f"connection lost: {error or 'closed by the server'}")
+            self.finish("closed" if exc is None and recording.stamps else "reset", now, str(exc or ""))
 
-
-async def connect(where: Target) -> Connection:
-    """Opens a connection. Raises OSError when nobody answers."""
-    loop = asyncio.get_running_loop()
-    name = where.host if where.tls else None
-    _, connection = await loop.create_connection(Connection, where.host, where.port, ssl=where.tls,
-                                                 server_hostname=name)
-    return connection
+    def finish(self, ending: Ending, now: int, note: str = "") -> None:
+        """Ends the request; the connection is kept only after a whole answer whose server allows it."""
+        recording, self.recording = self.recording, None
+        if recording is None:
+            return
+        recording.status = self._parser.get_status_code() if self._headed else None
+        self.fresh = False
+        self.answers += ending == "complete"
+        keep = ending == "complete" and self._keep and not self.transport.is_closing()
+        if not keep:
+            self.transport.abort()
+        self.owner.ended(recording, ending, now, note, self if keep else None)

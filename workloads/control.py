@@ -1,85 +1,147 @@
-"""What is asked of a server outside the timed part: is it there, what does it serve, is it free again."""
+"""Questions to an endpoint outside the timed run: is it there, what does it serve, does it answer."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
-from models.errors import EndpointError, UserError
+from models.errors import EndpointError
 from models.records import Endpoint
+from workloads.address import Address, bearer, http, redacted
 
-_TOKENIZERS = (("/tokenize", "content"), ("/tokenize", "prompt"), ("/extras/tokenize", "input"))
-"""llama-server, vLLM, llama_cpp.server: path and name of the text's field."""
-
-
-def client(url: str, api_key: str | None = None) -> httpx.Client:
-    """A client for control requests. Proxies of the environment are not used for a server on this machine."""
-    local = (urlsplit(url).hostname or "") in {"127.0.0.1", "localhost", "::1"}
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return httpx.Client(base_url=url, headers=headers, timeout=30.0, trust_env=not local)
-
-
-def post(http: httpx.Client, path: str, body: dict[str, Any], timeout_s: float = 30.0) -> Any:
-    """Returns the JSON of an answer, None when the server refuses. Raises EndpointError when it does not answer."""
-    try:
-        answer = http.post(path, json=body, timeout=timeout_s)
-        return answer.json() if answer.is_success else None
-    except ValueError:
-        return None
-    except httpx.HTTPError as error:
-        raise EndpointError(f"{http.base_url} does not answer: {str(error) or type(error).__name__}") from None
+TIMEOUT_S = 10.0
+FIRST_TOKEN_TIMEOUT_S = 300.0
+_TOKENIZERS = (("/tokenize", "content"), ("/tokenize", "prompt"), ("/tokenize", "inputs"),
+               ("/extras/tokenize", "input"))
+"""Path and text field: llama-server; vLLM and SGLang; TGI; llama_cpp.server."""
+_FIXED_LENGTH: dict[str, object] = {"ignore_eos": True, "temperature": 0.0}
+"""vLLM, SGLang, llama-server: go on until max_tokens, the same each time. Others refuse it or overlook it."""
 
 
-def settle(endpoint: Endpoint, api_key: str | None = None, timeout_s: float = 120.0) -> None:
-    """Returns when a one-token request was answered: nothing of the trial before is in the engine's way any more.
-
-    Raises EndpointError when it does not answer.
-    """
-    with client(endpoint.url, api_key) as http:
-        body = {"model": endpoint.model, "prompt": "settle", "max_tokens": 1, **endpoint.body}
-        post(http, endpoint.completions_path, body, timeout_s)
+def check(url: str, api_key: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    """Returns when something speaks HTTP at that URL, whatever it says. Raises UserError for what is no URL,
+    EndpointError when nothing answers."""
+    key = bearer(api_key)
+    with http(Address.parse(url), key, timeout_s) as client:
+        _ask(client, "GET", "/v1/models", key)
 
 
 def discover(url: str, model: str | None = None, api_key: str | None = None) -> Endpoint:
-    """Finds out how to talk to whatever serves at a URL: its model's name, its tokenizer, what it accepts.
+    """Finds out how to talk to an OpenAI-compatible server: its model, tokenizer endpoint, whether it takes ignore_eos.
 
-    Raises UserError for a URL that is none, EndpointError when it does not answer or serves another API.
+    A trailing /v1 of the URL is dropped. Raises UserError for what is no URL; EndpointError when nothing answers, the
+    key is refused, the model is not served, or several are and none was named.
     """
-    url = url.rstrip("/").removesuffix("/v1")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"--url {url}: write http://host:port")
-    with client(url, api_key) as http:
-        served = _models(http, url)
-        if model is None and not served:
-            raise EndpointError(f"{url} lists no model under /v1/models: give --model")
-        tokenizer = next(((p, f) for p, f in _TOKENIZERS if _tokenizes(http, p, f)), (None, "content"))
-        found = Endpoint(url=url, model=model or served[0], tokenize_path=tokenizer[0], tokenize_field=tokenizer[1])
-        return found.model_copy(update={"body": _accepted(http, found.model)})
+    key = bearer(api_key)
+    address = Address.parse(url.rstrip("/").removesuffix("/v1"))
+    with http(address, key, TIMEOUT_S) as client:
+        endpoint = Endpoint(url=address.url, model=_model(client, model, key))
+        for path, field in _TOKENIZERS:
+            tried = endpoint.model_copy(update={"tokenize_path": path, "tokenize_field": field})
+            if tokenize(client, tried, "one two three"):
+                endpoint = tried
+                break
+        fixed = endpoint.model_copy(update={"body": dict(_FIXED_LENGTH)})
+        for candidate in (fixed, endpoint):
+            answer = _one_token(client, candidate, key)
+            if answer.status_code == 200:
+                return candidate
+    raise EndpointError(f"{address.url}: {endpoint.model} does not answer: {_says(answer, key)}")
 
 
-def _models(http: httpx.Client, url: str) -> list[str]:
+def settle(endpoint: Endpoint, api_key: str | None = None, timeout_s: float = 120.0) -> None:
+    """Returns once one token was answered, as after a load whose last requests were cut off. Raises EndpointError when
+    none is within timeout_s."""
+    key, deadline = bearer(api_key), time.monotonic() + timeout_s
+    trouble = "no answer"
+    with http(Address.parse(endpoint.url), key, timeout_s) as client:
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                answer = _one_token(client, endpoint, key, left_s)
+            except EndpointError as error:
+                trouble = str(error)
+            else:
+                if answer.status_code == 200:
+                    return
+                trouble = _says(answer, key)
+            time.sleep(0.05)
+    raise EndpointError(f"{endpoint.url} does not answer a request of one token after {timeout_s:g} s: {trouble}")
+
+
+def tokenize(client: httpx.Client, endpoint: Endpoint, text: str) -> list[int] | None:
+    """Returns token ids by the server's own tokenizer; None when it has no such endpoint."""
+    if endpoint.tokenize_path is None:
+        return None
+    question = {"model": endpoint.model, endpoint.tokenize_field: text}
     try:
-        answer = http.get("/v1/models")
-        if answer.status_code in (401, 403):
-            raise EndpointError(f"{url} answered HTTP {answer.status_code}: set DYNO_API_KEY")
-        listed = answer.json().get("data", []) if answer.is_success else []
-        return [str(m["id"]) for m in listed]
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise EndpointError(f"{url}/v1/models is not the OpenAI API") from None
-    except httpx.HTTPError as error:
-        raise EndpointError(f"{url} does not answer: {str(error) or type(error).__name__}") from None
+        answer = client.post(endpoint.tokenize_path, json=question)
+        found = answer.json() if answer.status_code == 200 else None
+    except (httpx.HTTPError, ValueError):
+        return None
+    ids = found.get("tokens") if isinstance(found, dict) else found
+    if not isinstance(ids, list) or not ids:
+        return None
+    ids = [t.get("id") if isinstance(t, dict) else t for t in ids]
+    return ids if all(isinstance(t, int) for t in ids) else None
 
 
-def _tokenizes(http: httpx.Client, path: str, field: str) -> bool:
-    answer = post(http, path, {field: "hello"})
-    return isinstance(answer, dict) and bool(answer.get("tokens"))
+def prompt_tokens(client: httpx.Client, endpoint: Endpoint, **question: object) -> int | None:
+    """Asks for one token and returns the prompt's tokens as the server counted them; None when it does not say.
+
+    question: prompt=… for completions, messages=… for chat.
+    """
+    path = endpoint.chat_path if "messages" in question else endpoint.completions_path
+    body = {"model": endpoint.model, **question, **endpoint.body, "max_tokens": 1}
+    try:
+        answer = client.post(path, json=body, timeout=FIRST_TOKEN_TIMEOUT_S)
+        count = answer.json()["usage"]["prompt_tokens"] if answer.status_code == 200 else None
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return None
+    return count if isinstance(count, int) else None
 
 
-def _accepted(http: httpx.Client, model: str) -> dict[str, object]:
-    """Fields that fix the output length, where the server does not refuse them."""
-    wanted: dict[str, object] = {"ignore_eos": True, "temperature": 0.0}
-    body = {"model": model, "prompt": "hello", "max_tokens": 1, **wanted}
-    return wanted if post(http, "/v1/completions", body, timeout_s=120.0) is not None else {}
+def _one_token(client: httpx.Client, endpoint: Endpoint, key: str | None,
+               timeout_s: float = FIRST_TOKEN_TIMEOUT_S) -> httpx.Response:
+    """By completions, or by chat where there are none."""
+    body = {"model": endpoint.model, **endpoint.body, "max_tokens": 1}
+    answer = _ask(client, "POST", endpoint.completions_path, key, {**body, "prompt": "Hello"}, timeout_s)
+    if answer.status_code in (404, 405):
+        chat = {**body, "messages": [{"role": "user", "content": "Hello"}]}
+        answer = _ask(client, "POST", endpoint.chat_path, key, chat, timeout_s)
+    return answer
+
+
+def _model(client: httpx.Client, wanted: str | None, key: str | None) -> str:
+    """The served model's name, checked against /v1/models where there is one."""
+    answer = _ask(client, "GET", "/v1/models", key)
+    if answer.status_code in (401, 403):
+        raise EndpointError(f"{client.base_url}: {_says(answer, key)}: put a valid key into DYNO_API_KEY")
+    try:
+        served = [str(m["id"]) for m in answer.json()["data"]] if answer.status_code == 200 else []
+    except (ValueError, KeyError, TypeError):
+        served = []
+    if wanted is not None:
+        if served and wanted not in served:
+            raise EndpointError(f"{client.base_url} does not serve {wanted!r}; it serves {', '.join(served)}")
+        return wanted
+    if len(served) != 1:
+        raise EndpointError(f"{client.base_url} names no model at /v1/models; say which with --model" if not served else
+                            f"{client.base_url} serves {', '.join(served)}; say which with --model")
+    return served[0]
+
+
+def _ask(client: httpx.Client, method: str, path: str, key: str | None, body: Any = None,
+         timeout_s: float = TIMEOUT_S) -> httpx.Response:
+    """Raises EndpointError, in one line, when there is no HTTP answer."""
+    try:
+        return client.request(method, path, json=body, timeout=timeout_s)
+    except httpx.TimeoutException:
+        raise EndpointError(f"{client.base_url}: no answer from {path} within {timeout_s:g} s") from None
+    except httpx.TransportError as error:
+        raise EndpointError(f"{client.base_url}: nothing answers there: {redacted(str(error), key)}") from None
+
+
+def _says(answer: httpx.Response, key: str | None) -> str:
+    return f"HTTP {answer.status_code}: {redacted(answer.text[:4096], key)}"

@@ -1,36 +1,53 @@
-"""Drives a plan at an endpoint, closed or open loop, and returns one row a request.
+"""Drives a plan: sends each request at its instant, records the answers, stops when the last measured one has ended.
 
-Everything that can be done before or after the timed part is: bodies come prepared, streams are parsed afterwards.
+One thread, one event loop of its own. Open loop: an absolute schedule from the start, never re-anchored, so that a
+late send is late and says so. Closed loop: as many users as the concurrency, each taking the next session when its last
+has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import datetime as dt
+import gc
+import heapq
+import itertools
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from time import perf_counter_ns
 
 import polars as pl
 
-from models.errors import EndpointError
 from models.records import Endpoint
 from models.specs import Load, Workload
-from workloads.client import Connection, Exchange, Target, connect, target
-from workloads.rows import rows
-from workloads.schedule import MEASURED, Plan
+from workloads.address import Address, bearer
+from workloads.alarm import alarm
+from workloads.client import Recording
+from workloads.columns import frame
+from workloads.pool import Pool, allow_connections
+from workloads.schedule import Plan
 
-perf_counter_ns = time.perf_counter_ns
-
-POLL_S = 0.2
-SPIN_NS = 1_200_000
-"""Event loops keep time to a millisecond: the last of the wait for an instant is spent yielding."""
+OnProgress = Callable[[int, int, int], None]
+TICK_S = 0.2
+OPEN_LOOP_CONNECTIONS = 4096
+"""Files to be allowed for where nobody knows how many requests will be in flight."""
+SWITCH_INTERVAL_S = 0.0005
+"""How long another thread of this process may hold the interpreter while a stamp waits (CPython's default is ten times
+as long)."""
 
 
 @dataclass(frozen=True)
 class Drive:
-    """What came of it. `requests` has the columns of models.frames.REQUESTS, without requests that were never sent;
-    `truncated` says that measured ones are among those."""
+    """What a run gave. Stamps count from t = 0, whose wall clock is `started_at` (UTC, ISO 8601).
+
+    client_cpu_s: CPU of the driving thread while the load ran. truncated: requests that were to be measured were not
+    sent, because of duration_s_max or because `should_stop` said so; they have no row.
+    """
 
     requests: pl.DataFrame
     started_at: str
@@ -40,177 +57,209 @@ class Drive:
 
 
 def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: Endpoint, load: Load, *,
-          api_key: str | None = None, t0_ns: int | None = None, should_stop: Callable[[], bool] = lambda: False,
-          on_progress: Callable[[int, int, int], None] | None = None) -> Drive:
-    """Sends a plan's requests and waits for the last measured answer; requests still under way then are cancelled.
+          api_key: str | None = None, t0_ns: int | None = None, on_progress: OnProgress | None = None,
+          should_stop: Callable[[], bool] | None = None) -> Drive:
+    """Sends the plan's requests and returns what came back. Works in any thread that runs no event loop.
 
-    `on_progress(ended, measured, events)` is called a few times a second. `should_stop` is polled; when it says so,
-    everything under way is cancelled. Raises EndpointError when nothing listens before the first request is sent.
+    t0_ns: the perf_counter_ns that counts as t = 0 (default: the start). on_progress(done, total, tokens so far) and
+    should_stop() are called up to five times a second from a thread of their own; an exception in one ends the run.
+    Raises UserError when this process may not open as many connections, EndpointError when the host does not resolve.
     """
-    where = target(endpoint.url, api_key)
+    if len(bodies) != plan.height:
+        raise ValueError(f"{len(bodies)} bodies for {plan.height} planned requests")
+    key = bearer(api_key)
+    allow_connections(load.concurrency or min(plan.height, OPEN_LOOP_CONNECTIONS))
     path = endpoint.chat_path if workload.api == "chat" else endpoint.completions_path
-    requests = [where.request(path, body) for body in bodies]
-    run = _Run(plan, requests, workload, load, where, should_stop, on_progress)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        started, cpu = dt.datetime.now(dt.UTC), time.process_time()
-        t0_ns = t0_ns or perf_counter_ns()
-        runner.run(run.run())
-        end_ns = perf_counter_ns()
-        cpu_s = time.process_time() - cpu
-    frame = rows(plan, run.exchanges, run.start_ns)
-    sent = sum(1 for e in run.exchanges if plan.phase[e.index] == MEASURED)
-    return Drive(frame, (started + dt.timedelta(microseconds=(run.start_ns - t0_ns) / 1e3)).isoformat(),
-                 (end_ns - run.start_ns) / 1e9, cpu_s, sent < run.measured)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        return None
-    return uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=_new_loop) as runner:  # leaves no task and no loop behind
+        loop = runner.get_loop()
+        run = _Run(loop, plan, bodies, workload, load)
+        pool = Pool(loop, Address.parse(endpoint.url), path, key, load.timeout_s, run.ended)
+        try:
+            loop.run_until_complete(pool.open(load.concurrency or 1))
+            with _undisturbed(), _watched(run, on_progress, should_stop):
+                start_ns, cpu_s = perf_counter_ns(), time.thread_time()
+                run.go(pool, start_ns)
+                duration_s, cpu_s = (perf_counter_ns() - start_ns) / 1e9, time.thread_time() - cpu_s
+        finally:
+            loop.run_until_complete(pool.close())
+    t0_ns = start_ns if t0_ns is None else t0_ns
+    anchor = dt.datetime.now(dt.UTC) - dt.timedelta(microseconds=(perf_counter_ns() - t0_ns) / 1000)
+    return Drive(frame(plan, run.recordings, t0_ns, key), anchor.isoformat(), duration_s, cpu_s, run.truncated)
 
 
 class _Run:
-    """One drive: which session is next, what was exchanged, when it is over."""
+    """The state of one run; everything but `go`, `done` and `tokens` runs in callbacks of the loop."""
 
-    def __init__(self, plan: Plan, requests: Sequence[bytes], workload: Workload, load: Load, where: Target,
-                 should_stop: Callable[[], bool], on_progress: Callable[[int, int, int], None] | None) -> None:
-        self.plan, self.requests, self.workload, self.load, self.where = plan, requests, workload, load, where
-        self.should_stop, self.on_progress = should_stop, on_progress
-        self.exchanges: list[Exchange] = []
-        self.measured = int((plan.phase == MEASURED).sum())
-        self.ended = 0
-        self.start_ns = 0
-        self.over = asyncio.Event()
-        self.connections: set[Connection] = set()
-        self.idle: list[Connection] = []
-        self.keep_alive = True
-        self.sessions = iter(range(plan.height // workload.turns))
+    def __init__(self, loop: asyncio.AbstractEventLoop, plan: Plan, bodies: Sequence[bytes], workload: Workload,
+                 load: Load) -> None:
+        table = plan.requests
+        self._loop, self._bodies, self._load = loop, bodies, load
+        self._phase: list[str] = table["phase"].to_list()
+        self._offset: list[int | None] = table["offset_ns"].to_list()
+        sessions: list[int] = table["session"].to_list()
+        self._goes_on = [a == b for a, b in itertools.pairwise(sessions)] + [False] * bool(sessions)
+        self._sessions = iter([i for i, turn in enumerate(table["turn"].to_list()) if turn == 0])
+        self._think_ns = round(workload.think_time_s * 1e9)
+        self._due: list[tuple[int, int]] = []
+        self._unsent = self._phase.count("measured")
+        self._measured_busy = 0
+        self._failure: BaseException | None = None
+        self._over = False
+        self.recordings: list[Recording] = []
+        self.total = table.height - self._phase.count("tail")
+        self.done = self._reads_done = 0
+        self.stop = False
+        """Set by another thread: no more requests, whatever is in flight is cancelled."""
 
-    async def run(self) -> None:
-        """Runs to the last measured answer, or to the end of the plan or of the time allowed."""
-        users = self.load.concurrency or 1
-        await self._preconnect(users)
-        self.start_ns = perf_counter_ns()
-        body = self._closed(users) if self.load.concurrency else self._open()
-        tasks = [asyncio.ensure_future(c) for c in (body, self.over.wait(), self._watch())]
+    @property
+    def truncated(self) -> bool:
+        return self._unsent > 0
+
+    @property
+    def tokens(self) -> int:
+        """Reads so far, which are about the tokens; safe from another thread."""
+        return self._reads_done + sum(len(r.stamps) for r in list(self._pool.busy))
+
+    def go(self, pool: Pool, start_ns: int) -> None:
+        """Runs the load to its end. Raises whatever a callback or another thread raised."""
+        self._pool, self._start_ns = pool, start_ns
+        self._stop_ns = start_ns + round(self._load.duration_s_max * 1e9)
+        self._loop.set_exception_handler(self._failed)
+        self._alarm = alarm(self._loop, self._ring)
         try:
-            await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
+            if self._load.concurrency is None:
+                self._due = [(start_ns + o, i) for i, o in enumerate(self._offset) if o is not None]
+                self._ring()
+            else:
+                for _ in range(self._load.concurrency):
+                    self._next_session(start_ns)
+            self._beat()
+            if not self._over:
+                self._loop.run_forever()
         finally:
-            self.over.set()
-            for connection in list(self.connections):
-                connection.abort("cancelled")
-            for task in tasks:
-                task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-        for error in results:
-            if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
-                raise error
+            self._over = True
+            self._alarm.close()
+            pool.cancel()
+        if self._failure:
+            raise self._failure
 
-    async def _preconnect(self, count: int) -> None:
-        """Connections are made before the clock starts. Raises EndpointError when nobody listens."""
-        for _ in range(count):
-            try:
-                connection = await connect(self.where)
-            except OSError as error:
-                raise EndpointError(f"{self.where.host}:{self.where.port} does not answer: {error}") from None
-            self.connections.add(connection)
-            self.idle.append(connection)
+    def fail(self, error: BaseException) -> None:
+        """From another thread: ends the run, and `go` raises the error."""
+        self._failure, self.stop = error, True
 
-    async def _closed(self, users: int) -> None:
-        await asyncio.gather(*(self._user() for _ in range(users)))
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """A callback raised. What befell a connection is in its recording; all else ends the run."""
+        error = context.get("exception")
+        if isinstance(error, BaseException) and not isinstance(error, OSError):
+            self._failure = error
+            self._finish()
 
-    async def _user(self) -> None:
-        """Takes session after session; each request is meant to be sent the instant the user is free for it."""
-        free_ns = self.start_ns
-        for session in self.sessions:
-            free_ns = await self._session(session, free_ns)
-            if self.over.is_set():
-                return
-
-    async def _open(self) -> None:
-        """Starts each session at its instant, however many are under way."""
-        arrivals = self.plan.arrival_ns
-        running: set[asyncio.Task[int]] = set()
-        for session in self.sessions:
-            due_ns = self.start_ns + (int(arrivals[session]) if arrivals is not None else 0)
-            if due_ns - self.start_ns > self.load.duration_s_max * 1e9:
-                break
-            await self._until(due_ns)
-            task = asyncio.ensure_future(self._session(session, due_ns))
-            running.add(task)
-            task.add_done_callback(running.discard)
-        if running:
-            await asyncio.wait(running)
-
-    async def _session(self, session: int, planned_ns: int) -> int:
-        """Sends a session's turns one after another; returns when it ended."""
-        turns = self.workload.turns
-        for index in range(session * turns, (session + 1) * turns):
-            if index % turns and self.workload.think_time_s:
-                planned_ns += round(self.workload.think_time_s * 1e9)
-                await self._until(planned_ns)
-            if self.over.is_set() or perf_counter_ns() - self.start_ns > self.load.duration_s_max * 1e9:
-                return planned_ns
-            planned_ns = await self._request(index, planned_ns)
-        return planned_ns
-
-    async def _request(self, index: int, planned_ns: int) -> int:
-        """Sends one request and waits for its end; returns that instant."""
-        loop = asyncio.get_running_loop()
-        exchange = Exchange(index, planned_ns, loop.create_future())
-        self.exchanges.append(exchange)
-        connection = await self._exchange(exchange, self.idle)
-        if exchange.unanswered and connection and connection.used_before:
-            # A server may close a kept connection as the request goes out: RFC 9110, 9.2.2 sends it again on a new one.
-            self.keep_alive = False
-            exchange.finished, exchange.failure = loop.create_future(), None
-            await self._exchange(exchange, [])
-        if self.plan.phase[index] == MEASURED:
-            self.ended += 1
-            if self.ended == self.measured:
-                self.over.set()
-        return exchange.done_ns
-
-    async def _exchange(self, exchange: Exchange, idle: list[Connection]) -> Connection | None:
-        """Sends on an idle connection or a new one, and waits for the end. None when nobody listens."""
-        try:
-            connection = await self._connection(idle)
-        except OSError as error:
-            exchange.sent_ns = exchange.sent_ns or perf_counter_ns()
-            exchange.end(perf_counter_ns(), "refused", str(error))
-            return None
-        connection.send(exchange, self.requests[exchange.index])
-        deadline = asyncio.get_running_loop().call_later(
-            self.load.timeout_s, connection.abort, "timeout", f"no end within {self.load.timeout_s:g} s")
-        await exchange.finished
-        deadline.cancel()
-        if connection.usable and self.keep_alive:
-            self.idle.append(connection)
+    def _beat(self) -> None:
+        """Twice in a tick: obeys the other thread, and lets an exception set for this one be raised."""
+        if self.stop or (perf_counter_ns() >= self._stop_ns and not self._measured_busy):
+            self._finish()
         else:
-            connection.close()
-            self.connections.discard(connection)
-        return connection
+            self._loop.call_later(TICK_S / 2, self._beat)
 
-    async def _connection(self, idle: list[Connection]) -> Connection:
-        while idle:
-            connection = idle.pop()
-            if connection.usable:
-                return connection
-            self.connections.discard(connection)
-        connection = await connect(self.where)
-        self.connections.add(connection)
-        return connection
+    def _finish(self) -> None:
+        self._over = True
+        self._loop.stop()
 
-    async def _until(self, due_ns: int) -> None:
-        while (left_ns := due_ns - perf_counter_ns()) > 0:
-            await asyncio.sleep((left_ns - SPIN_NS) / 1e9 if left_ns > SPIN_NS else 0)
+    def _ring(self) -> None:
+        """Sends what is due, then sets the alarm for what is next."""
+        while self._due:
+            due_ns, index = self._due[0]
+            if due_ns > perf_counter_ns():
+                self._alarm.set(due_ns)
+                return
+            heapq.heappop(self._due)
+            self._send(index, due_ns)
 
-    async def _watch(self) -> None:
-        while not self.over.is_set():
-            await asyncio.sleep(POLL_S)
-            if self.should_stop():
-                self.over.set()
-            if self.on_progress:
-                self.on_progress(self.ended, self.measured, sum(len(e.stamps) for e in self.exchanges))
+    def _at(self, due_ns: int, index: int) -> None:
+        heapq.heappush(self._due, (due_ns, index))
+        self._alarm.set(self._due[0][0])
+
+    def _next_session(self, free_ns: int) -> None:
+        """A user of the closed loop is free."""
+        index = next(self._sessions, None)
+        if index is not None:
+            self._send(index, free_ns)
+
+    def _send(self, index: int, planned_ns: int) -> None:
+        if self.stop or self._over or perf_counter_ns() >= self._stop_ns:
+            return
+        if self._phase[index] == "measured":
+            self._unsent -= 1
+            self._measured_busy += 1
+        self._pool.send(Recording(index, self._bodies[index], planned_ns))
+
+    def ended(self, recording: Recording) -> None:
+        """A request ended, well or not: its session or its user goes on."""
+        self.recordings.append(recording)
+        self._reads_done += len(recording.stamps)
+        index = recording.index
+        if self._phase[index] != "tail":
+            self.done += 1
+        if self._phase[index] == "measured":
+            self._measured_busy -= 1
+        if self._over:
+            return
+        if not self._unsent and not self._measured_busy:
+            self._finish()
+        elif self._goes_on[index]:
+            if self._think_ns:
+                self._at(recording.done_ns + self._think_ns, index + 1)
+            else:
+                self._send(index + 1, recording.done_ns)
+        elif self._load.concurrency is not None:
+            self._next_session(recording.done_ns)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No garbage collection (it would stop every stream for as long as it takes), and short turns for other threads."""
+    enabled, interval = gc.isenabled(), sys.getswitchinterval()
+    gc.disable()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        if enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _watched(run: _Run, on_progress: OnProgress | None, should_stop: Callable[[], bool] | None) -> Iterator[None]:
+    """Asks and tells from a thread of its own, with the caller's context, so that neither ever delays a stamp."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        try:
+            while not ended.wait(TICK_S):
+                if on_progress:
+                    on_progress(run.done, run.total, run.tokens)
+                if should_stop and should_stop():
+                    run.stop = True
+            if on_progress:
+                on_progress(run.done, run.total, run.tokens)
+        except BaseException as error:
+            run.fail(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(watch,), name="dyno-progress", daemon=True)
+    if on_progress or should_stop:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.is_alive():
+            thread.join()

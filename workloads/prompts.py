@@ -1,132 +1,99 @@
-"""Prompts of a wanted number of tokens, each unlike every other, made from words that are one token each."""
+"""Request bodies of exactly the planned lengths, made before the clock starts."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
-import httpx
+import numpy as np
 import orjson
 
 from models.records import Endpoint
 from models.specs import Workload
-from workloads import control
-from workloads.schedule import Plan, generator, shared_prefix
+from workloads.schedule import Plan, prefix_tokens
+from workloads.vocabulary import Vocabulary as Vocabulary
+from workloads.vocabulary import learn as learn
 
-# ruff: noqa: SIM905
-_SHORT = ("the of and to in is it you that he was for on are with as at be this have from or one had by but not what "
-          "all were we when your can said there use an each which she do how their if will up other about out many "
-          "then them these so some her would make like him into time has look two more go see no way could my than "
-          "first been call who now find long down day did get come made may part over new sound take only little work "
-          "know place year live me back give most very after thing our just name good man think say great where help "
-          "through much before line right too mean old any same tell boy follow came want show also around form three "
-          "small set put end does another well large must big even such because turn here why ask went men read need "
-          "land home us move try kind hand picture again change off play air away house point page letter").split()
-_ENOUGH = 64
-_PROBE_WORDS = 24
-_RATIO_WORDS = 120
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Words for an endpoint's prompts. `tokens_per_word` is 1 where its tokenizer was asked; `overhead` is what a
-    request holds beside its words (start token, chat template)."""
-
-    words: tuple[str, ...]
-    tokens_per_word: float
-    overhead: int
-
-    def count(self, tokens: int) -> int:
-        """Words that make that many tokens; at least one."""
-        return max(1, round(tokens / self.tokens_per_word))
-
-
-def learn(endpoint: Endpoint, api: str = "completions", api_key: str | None = None) -> Vocabulary:
-    """Asks an endpoint for its tokenizer's single-token words, and with one request for its overhead.
-
-    Raises EndpointError when it does not answer.
-    """
-    with control.client(endpoint.url, api_key) as http:
-        words = _single_tokens(http, endpoint) if endpoint.tokenize_path else ()
-        if len(words) >= _ENOUGH:
-            probe = words[:_PROBE_WORDS]
-            return Vocabulary(words, 1.0, max(0, (_used(http, endpoint, api, probe) or len(probe)) - len(probe)))
-        few, many = (_used(http, endpoint, api, _SHORT[:n]) for n in (_PROBE_WORDS, _PROBE_WORDS + _RATIO_WORDS))
-    if few is None or many is None:
-        return Vocabulary(tuple(_SHORT), 1.0, 0)
-    ratio = max(0.1, (many - few) / _RATIO_WORDS)
-    return Vocabulary(tuple(_SHORT), ratio, max(0, round(few - ratio * _PROBE_WORDS)))
-
-
-def _candidates() -> list[str]:
-    """Short words, and syllables that a tokenizer may know: 'bal', 'ren', 'tor' …"""
-    syllables = ("".join(p) for p in itertools.product("bcdfglmnprstv", "aeiou", "lnrst"))
-    return list(dict.fromkeys([*_SHORT, *syllables]))
-
-
-def _single_tokens(http: httpx.Client, endpoint: Endpoint) -> tuple[str, ...]:
-    """Words that lengthen a text by one token; empty when the tokenizer's endpoint is not what it seemed."""
-    def count(text: str) -> int | None:
-        answer = control.post(http, endpoint.tokenize_path or "", {endpoint.tokenize_field: text})
-        tokens = answer.get("tokens") if isinstance(answer, dict) else None
-        return len(tokens) if isinstance(tokens, list) else None
-
-    base = count("the")
-    if base is None:
-        return ()
-    words = tuple(w for w in _candidates() if count(f"the {w}") == base + 1)
-    together = count(" ".join(("the", *words)))
-    return words if together == base + len(words) else ()
-
-
-def _used(http: httpx.Client, endpoint: Endpoint, api: str, words: tuple[str, ...] | list[str]) -> int | None:
-    """Prompt tokens that the endpoint counts for a text, from the usage of a one-token answer."""
-    path = endpoint.chat_path if api == "chat" else endpoint.completions_path
-    body = _body(endpoint, api, [("user", " ".join(words))], 1) | {"stream": False}
-    body.pop("stream_options", None)
-    answer = control.post(http, path, body, timeout_s=120.0)
-    usage = answer.get("usage") if isinstance(answer, dict) else None
-    used = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    return used if isinstance(used, int) and used > 0 else None
+RIVER_WORDS = 50_000
 
 
 def bodies(plan: Plan, workload: Workload, endpoint: Endpoint, vocabulary: Vocabulary) -> list[bytes]:
-    """Returns the JSON body of every request of a plan, in its order.
+    """Returns the JSON body of each planned request.
 
-    Only a shared prefix and a session's own earlier turns stand in two prompts. The answers within a session's prompts
-    are planned text too, so that everything exists before the clock starts.
+    Each session's text is a stretch of its own out of one long random text, so that no two prompts begin alike, except
+    for the workload's shared prefix. A later turn carries the earlier ones and, in place of what the engine really
+    said, random words of the planned length: only so can bodies be made beforehand. (An engine's prefix cache then
+    knows the earlier prompts, but not those answers.)
     """
-    text = _writer(vocabulary, plan.seed)
-    prefix = text(vocabulary.count(shared_prefix(workload)), "prefix") if workload.shared_prefix_tokens else ""
-    out: list[bytes] = []
-    history: list[tuple[str, str]] = []
-    for i in range(plan.height):
-        if plan.turn[i] == 0:
-            history = [("system", prefix)] if prefix else []
-        own = int(plan.input_tokens[i]) - (vocabulary.overhead if plan.turn[i] == 0 else 0)
-        history.append(("user", text(vocabulary.count(own), "prompt", i)))
-        out.append(orjson.dumps(_body(endpoint, workload.api, history, int(plan.output_tokens[i]))))
-        if workload.turns > 1:
-            history.append(("assistant", text(vocabulary.count(int(plan.output_tokens[i])), "answer", i)))
-    return out
-
-
-def _writer(vocabulary: Vocabulary, seed: int) -> Callable[..., str]:
-    def text(words: int, *purpose: object) -> str:
-        chosen = generator(seed, *purpose).integers(0, len(vocabulary.words), words)
-        return " ".join([vocabulary.words[i] for i in chosen])
-    return text
-
-
-def _body(endpoint: Endpoint, api: str, history: list[tuple[str, str]], max_tokens: int) -> dict[str, Any]:
-    content: dict[str, Any]
-    if api == "chat":
-        content = {"messages": [{"role": role, "content": text} for role, text in history]}
-    else:
-        content = {"prompt": " ".join(text for _, text in history)}
-    body = {"model": endpoint.model, **content, "max_tokens": max_tokens, "stream": True, **endpoint.body}
+    prefix = vocabulary.count(prefix_tokens(workload)) if prefix_tokens(workload) else 0
+    words = plan.requests.select("session", "turn", "new_tokens", "output_tokens_planned").iter_rows()
+    sessions = int(plan.requests["session"].n_unique())
+    longest = vocabulary.count(plan.longest_tokens) + workload.turns
+    river = _River(vocabulary.words, plan.text_seed, prefix, sessions, longest)
+    make = _chat if workload.api == "chat" else _completions
+    fixed: dict[str, object] = {**endpoint.body, "stream": True}
     if endpoint.usage_in_stream:
-        body["stream_options"] = {"include_usage": True}
-    return body
+        fixed["stream_options"] = {"include_usage": True}
+    return [orjson.dumps({"model": endpoint.model, **prompt, **fixed, "max_tokens": limit})
+            for prompt, limit in make(words, river, vocabulary, prefix)]
+
+
+class _River:
+    """One long text of random words. Its first `prefix` words are the shared prefix; sessions start behind it, each at
+    a place of its own."""
+
+    def __init__(self, words: tuple[str, ...], seed: int, prefix: int, sessions: int, longest: int) -> None:
+        rng = np.random.Generator(np.random.PCG64(seed))
+        places = max(RIVER_WORDS, 4 * sessions)
+        drawn = [words[i] for i in rng.integers(len(words), size=prefix + places + longest).tolist()]
+        self._text = " ".join(drawn)
+        self._at = np.concatenate([[0], np.cumsum([len(w) + 1 for w in drawn])]).tolist()
+        self._starts = (prefix + rng.choice(places, size=sessions, replace=False)).tolist()
+
+    def start(self, session: int) -> int:
+        """Returns the word at which a session's text begins."""
+        return int(self._starts[session])
+
+    def words(self, start: int, count: int) -> str:
+        """Returns `count` words from the start-th on."""
+        return self._text[self._at[start]:self._at[start + count] - 1]
+
+
+Rows = Iterator[tuple[int, int, int, int]]
+Prompts = Iterator[tuple[dict[str, object], int]]
+
+
+def _completions(rows: Rows, river: _River, vocabulary: Vocabulary, prefix: int) -> Prompts:
+    """Prompts of plain words. What the server adds to each (BOS) comes off the words that are new in the first turn."""
+    shared = river.words(0, prefix) + " " if prefix else ""
+    tokens = 0
+    for session, turn, new, out in rows:
+        tokens = new - vocabulary.completions_overhead if turn == 0 else tokens + new
+        yield {"prompt": shared + river.words(river.start(session), vocabulary.count(tokens))}, out
+        tokens += out
+
+
+def _chat(rows: Rows, river: _River, vocabulary: Vocabulary, prefix: int) -> Prompts:
+    """Messages. The template's own tokens come off the words of the user's messages; where a message is too short for
+    that, off those after it. A shared prefix is the system message, or heads the first one where a template takes none.
+    """
+    system_overhead = vocabulary.chat_system_overhead if prefix else None
+    overhead = vocabulary.chat_overhead if system_overhead is None else system_overhead
+    shared = river.words(0, prefix) if prefix else ""
+    messages: list[dict[str, str]] = []
+    at = owed = 0
+    for session, turn, new, out in rows:
+        if turn == 0:
+            at, owed = river.start(session), 0
+            messages = [{"role": "system", "content": shared}] if system_overhead is not None else []
+        owed += vocabulary.chat_turn_overhead if turn else overhead
+        count = vocabulary.count(new - owed)
+        owed = max(0, owed + round(count * vocabulary.tokens_per_word) - new)
+        text = river.words(at, count)
+        if turn == 0 and shared and system_overhead is None:
+            text = f"{shared} {text}"
+        messages = [*messages, {"role": "user", "content": text}]
+        yield {"messages": messages}, out
+        at += count
+        answered = vocabulary.count(out)
+        messages = [*messages, {"role": "assistant", "content": river.words(at, answered)}]
+        at += answered
