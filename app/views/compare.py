@@ -84,7 +84,9 @@ def _say(scope: Scope, answer: Answer) -> None:
             for name, trial in zip(("From trial", "Next: trial"), answer.trial_ids, strict=False):
                 _nav.link_to_run(trial, f"{name} {trial}")
         st.caption(f"At {best['price_usd_per_hour']:g} USD an hour for {best['hardware']} "
-                   f"({best['price_tier']}, {best['price_date']}: {best['price_source']}).")
+                   f"({best['price_tier']}, {best['price_date']}: {best['price_source']})."
+                   + (" Random weights: speed and memory are real, quality is not." if "synthetic" in scope.model
+                      else ""))
 
 
 def _say_none(scope: Scope, limits: str) -> None:
