@@ -71,6 +71,8 @@ def write(home: Path, measurement: Measurement, requests: pl.DataFrame, telemetr
             _copy_log(engine_log, fresh / LOG)
     except FileExistsError:
         raise BundleError(f"{target}: this trial has a bundle already, and replacing it was not asked for") from None
+    except OSError as error:
+        raise BundleError(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
 
 

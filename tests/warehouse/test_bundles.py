@@ -118,3 +118,13 @@ def test_a_failed_launch_is_kept_with_its_log(tmp_path: Path) -> None:
     (second / "failure.json").write_text("{}")
     with pytest.raises(BundleError, match=r"failure\.json: setup_id: Field required"):
         bundles.read_failure(second)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    with pytest.raises(BundleError, match="cannot be written: No space left on device"):
+        fake.store(tmp_path)
+    assert [p.name for p in (tmp_path / "bundles").iterdir()] == [".lock"]
