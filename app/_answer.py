@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app._render import MEASUREMENT, RUN, Row, dump, emit, number
+from app._render import MEASUREMENT, RUN, Row, dump, emit, field, number
 from models import physics, planner, slo
 from models.errors import UserError
 from models.planner import Answer
@@ -108,7 +108,7 @@ def dry_run(expansion: Any, home: Path, as_json: bool) -> None:
             for t in expansion.trials]
     rows += [{"trial_id": None, "setup": s.label, "workload": None, "load": None, "model": None,
               "state": "cannot be measured", "reason": f"{s.field}: {s.reason}"} for s in expansion.skipped]
-    columns = tuple((n, lambda r, n=n: number(r[n])) for n in ("setup", "workload", "load", "state", "reason"))
+    columns = tuple(map(field, ("setup", "workload", "load", "state", "reason")))
     emit(rows, columns, as_json)
     if not as_json:
         states = [r["state"] for r in rows]
@@ -179,7 +179,7 @@ def prices(home: Path, as_json: bool) -> None:
     """Prints the prices that costs are computed from."""
     names = ("hardware", "price_usd_per_hour", "tier", "date", "source")
     rows = reader.query(home, f"select {', '.join(names)}, region from prices order by all")  # noqa: S608
-    columns = tuple((n, lambda r, n=n: number(r[n])) for n in names)
+    columns = tuple(map(field, names))
     if rows.is_empty() and not as_json:
         raise UserError("no price is stored yet: dyno price --usd-per-hour 0.12")
     emit(rows.to_dicts(), columns, as_json)

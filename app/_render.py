@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 
+_NUMBER = re.compile(r"[-—\d][\d .e/—-]*(/s)?$")
+WIDE, FEW = 12, 6
+"""Columns that a terminal holds; rows that can lie down instead."""
+
 
 def number(value: object, digits: int = 3) -> str:
     """Three significant digits, thousands set apart; `—` for nothing."""
     if value is None:
         return "—"
+    if isinstance(value, bool):
+        return str(value).lower()
     if not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int) or abs(value) >= 10 ** (digits - 1):
@@ -26,6 +33,11 @@ def pair(row: Row, metric: str) -> str:
     return f"{number(row.get(f'{metric}_p50'))} / {number(row.get(f'{metric}_p95'))}"
 
 
+def field(name: str, digits: int = 3) -> Column:
+    """A column that shows one field under its own name."""
+    return name, lambda row: number(row[name], digits)
+
+
 def emit(rows: Sequence[Row], columns: Sequence[Column], as_json: bool, title: str = "") -> None:
     """Prints rows as a table of the given columns, or all of their fields as a JSON list."""
     if as_json:
@@ -36,11 +48,29 @@ def emit(rows: Sequence[Row], columns: Sequence[Column], as_json: bool, title: s
 
     console = Console(width=None if _is_terminal() else 200, highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0), title=title or None, title_justify="left", header_style="bold")
+    cells = [[cell(row) for _, cell in columns] for row in rows]
     for i, (heading, _) in enumerate(columns):
-        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for row in rows:
-        table.add_row(*(cell(row) for _, cell in columns))
+        numbers = all(_NUMBER.match(line[i]) for line in cells)
+        table.add_column(heading, justify="right" if numbers else "left", no_wrap=i == 0)
+    for line in cells:
+        table.add_row(*line)
     console.print(table)
+
+
+def any_rows(rows: Sequence[Row], as_json: bool) -> None:
+    """Prints rows of unknown columns: upright while they fit, few rows of many columns lying down."""
+    names = list(rows[0]) if rows else []
+    if as_json or len(names) <= WIDE:
+        emit(rows, [field(n, 6) for n in names], as_json)
+    elif len(rows) <= FEW:
+        lying = [{"column": n, **{str(i): r[n] for i, r in enumerate(rows, 1)}} for n in names]
+        heads = ["column", *(str(i) for i in range(1, len(rows) + 1))]
+        emit(lying, [field(h, 6) for h in heads], as_json=False)
+    else:
+        emit(rows, [field(n, 6) for n in names[:WIDE]], as_json=False)
+        import click
+
+        click.echo(f"{len(names) - WIDE} more columns: name those you want, or use --json", err=True)
 
 
 def dump(value: object) -> None:

@@ -142,13 +142,11 @@ def sql(query: str, as_json: bool) -> None:
       dyno sql "from measurements where trust = 'ok' order by usd_per_million_output_tokens limit 5"
       dyno sql "select engine, count(*) as trials from measurements group by all" --json
     """
-    from app._render import emit, number
+    from app._render import any_rows
     from models.paths import home
     from warehouse import reader
 
-    frame = reader.user_sql(home(), query)
-    columns = [(name, lambda r, n=name: number(r[n], 6)) for name in frame.columns]
-    emit(frame.to_dicts(), columns, as_json)
+    any_rows(reader.user_sql(home(), query).to_dicts(), as_json)
 
 
 @cli.command()
