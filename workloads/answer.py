@@ -51,12 +51,12 @@ def read(body: bytes) -> Answer:
     carried: list[int] = []
     for i, document in enumerate(_documents(data)):
         try:
-            kind = _take(document, answer)
+            if events.names and events.names.get(i) == b"error":
+                answer.error = _message(document)
+            kind = None if answer.error else _take(document, answer)
         except (AttributeError, IndexError, KeyError, TypeError):
             answer.malformed = f"not a chunk of an answer: {_shown(data[i])}"
             break
-        if answer.error is None and i in events.names and events.names[i] == b"error":
-            answer.error = _message(document)
         if answer.error is not None:
             break
         if kind:

@@ -70,7 +70,9 @@ class Connection(asyncio.Protocol):
     def start(self, recording: Recording, head: bytes) -> None:
         """Sends a request. Plain sockets are written to at once: a loop may write only after its pending reads."""
         self.recording, recording.connection = recording, self
-        self._over = self._headed = self._framed = self._keep = False
+        self._over = self._framed = self._keep = False
+        self._whole = 0
+        self._status: int | None = None
         self._body = recording.body
         self.on_body = recording.body.extend
         self._stamp, self._end = recording.stamps.append, recording.ends.append
@@ -112,11 +114,16 @@ class Connection(asyncio.Protocol):
             self._framed = True
 
     def on_headers_complete(self) -> None:
-        self._headed = True
+        if not self._over:
+            self._status = self._parser.get_status_code()
 
     def on_message_complete(self) -> None:
-        self._over = self._parser.get_status_code() >= 200  # after a 1xx comes the answer
-        self._keep = self._parser.should_keep_alive()  # llhttp forgets it afterwards
+        if self._over:  # a second answer in one read, to nothing that was asked
+            del self._body[self._whole:]
+            self._keep = False
+        elif self._status is not None and self._status >= 200:  # after a 1xx comes the answer
+            self._over, self._whole = True, len(self._body)
+            self._keep = self._parser.should_keep_alive()  # llhttp forgets it afterwards
 
     def connection_lost(self, exc: Exception | None) -> None:
         now = perf_counter_ns()
@@ -124,7 +131,7 @@ class Connection(asyncio.Protocol):
         recording = self.recording
         if recording is None:
             return
-        if exc is None and self._headed and not self._framed:  # the end of the connection is the end of the answer
+        if exc is None and self._status and not self._framed:  # the end of the connection is the end of the answer
             self.finish("complete", now)
         elif not self.fresh and not recording.stamps:  # closed while idle, as the request was on its way
             self.recording = None
@@ -137,7 +144,7 @@ class Connection(asyncio.Protocol):
         recording, self.recording = self.recording, None
         if recording is None:
             return
-        recording.status = self._parser.get_status_code() if self._headed else None
+        recording.status = self._status
         self.fresh = False
         self.answers += ending == "complete"
         keep = ending == "complete" and self._keep and not self.transport.is_closing()

@@ -119,11 +119,12 @@ def _tokens_per_word(client: httpx.Client, endpoint: Endpoint) -> float | None:
 
 
 def _with_overheads(known: Vocabulary, client: httpx.Client, endpoint: Endpoint, api: str | None) -> Vocabulary:
-    text = " ".join((known.words * PROBE_WORDS)[:PROBE_WORDS])
+    probe = known.words[:PROBE_WORDS] if known.source == "tokenizer" else known.words  # all, as they were calibrated
+    text = " ".join(probe)
 
     def overhead(texts: int, **question: object) -> int | None:
         count = prompt_tokens(client, endpoint, **question)
-        return None if count is None else count - round(texts * PROBE_WORDS * known.tokens_per_word)
+        return None if count is None else count - round(texts * len(probe) * known.tokens_per_word)
 
     def said(*roles: str) -> int | None:
         return overhead(len(roles), messages=[{"role": role, "content": text} for role in roles])

@@ -1,0 +1,112 @@
+"""Questions outside the timed run: what serves at a URL, and one-line errors where nothing of use does."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from models.errors import EndpointError, UserError
+from models.records import Endpoint
+from tests.workloads.truth import CLOSE, HOLD, Asked, Step, TruthServer, answer, plain
+from workloads import control
+from workloads.address import Address, redacted
+
+KEY = "sk-very-secret-0123456789"
+
+
+def test_discover_finds_model_tokenizer_and_what_is_accepted() -> None:
+    with TruthServer(models=["m-8b"]) as server:
+        found = control.discover(server.url + "/v1/")
+    assert found == Endpoint(url=server.url, model="m-8b", tokenize_path="/tokenize", tokenize_field="content",
+                             body={"ignore_eos": True, "temperature": 0.0})
+
+
+def test_discover_leaves_out_what_is_refused() -> None:
+    def strict(asked: Asked) -> Iterable[Step]:
+        return [plain("400 Bad Request", b"{}")] if "ignore_eos" in asked.body else answer(asked)
+    with TruthServer(strict, tokenize=False) as server:
+        found = control.discover(server.url, "truth", KEY)
+        assert {a.headers["authorization"] for a in server.asked} == {f"Bearer {KEY}"}
+    assert found == Endpoint(url=server.url, model="truth") and KEY not in repr(found)
+
+
+def test_discover_works_where_there_is_only_chat() -> None:
+    def chat(asked: Asked) -> Iterable[Step]:
+        return answer(asked) if "messages" in asked.body else [plain("404 Not Found", b"{}")]
+    with TruthServer(chat) as server:
+        assert control.discover(server.url).model == "truth"
+        control.settle(server.endpoint())
+
+
+@pytest.mark.parametrize(("more", "model", "said"), [
+    ({"models": ["a", "b"]}, None, "serves a, b; say which with --model"),
+    ({"models": []}, None, "names no model at /v1/models; say which with --model"),
+    ({"models": ["a"]}, "c", "does not serve 'c'; it serves a"),
+    ({"script": lambda asked: [plain("500 Oh", b'{"error": "no memory"}')]}, None,
+     'truth does not answer: HTTP 500: {"error": "no memory"}'),
+])
+def test_discover_says_what_is_wrong(more: dict[str, Any], model: str | None, said: str) -> None:
+    with TruthServer(**more) as server, pytest.raises(EndpointError) as caught:
+        control.discover(server.url, model)
+    assert said in str(caught.value) and server.url in str(caught.value) and "\n" not in str(caught.value)
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def test_nothing_there_is_one_line() -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    for ask in (control.check, control.discover):
+        with pytest.raises(EndpointError, match=f"{url}: nothing answers there: .*refused") as caught:
+            ask(url)
+        assert "\n" not in str(caught.value)
+
+
+def test_check_is_content_with_anything_that_speaks_http() -> None:
+    with TruthServer() as server:
+        control.check(server.url)
+        assert [a.path for a in server.asked] == ["/v1/models"]
+
+
+@pytest.mark.parametrize("script", [[HOLD], [CLOSE], [plain("503 Loading", b"")]])
+def test_settle_gives_up_in_time(script: list[Step]) -> None:
+    with TruthServer(lambda asked: script) as server, pytest.raises(EndpointError, match=r"after 0\.3 s"):
+        control.settle(server.endpoint(), timeout_s=0.3)
+
+
+def test_settle_waits_until_the_engine_answers() -> None:
+    def script(asked: Asked) -> Iterable[Step]:
+        return answer(asked) if len(server.asked) > 3 else [plain("503 Loading", b"")]
+    with TruthServer(script) as server:
+        control.settle(server.endpoint())
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize(("url", "said"), [
+    ("127.0.0.1:8080", "write http://host:port"), ("ftp://h", "write http://host:port"), ("http://", "http://host"),
+    ("http://h:x", "not a URL"), ("http://h:99999", "not a URL"), ("http://h/v1?key=1", "leave out what follows"),
+    ("http://me:hunter2@h", "leave user and password out"), ("me:hunter2@h", "(hidden: it may hold a password)"),
+])
+def test_what_is_no_url_is_said_without_its_password(url: str, said: str) -> None:
+    for ask in (control.check, control.discover):
+        with pytest.raises(UserError) as caught:
+            ask(url)
+        assert said in str(caught.value) and "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("url", "parsed", "shown"), [
+    ("http://h:8080/", Address(False, "h", 8080, ""), "http://h:8080"),
+    ("https://h/base/", Address(True, "h", 443, "/base"), "https://h/base"),
+    ("http://[::1]:80", Address(False, "::1", 80, ""), "http://[::1]"),
+])
+def test_addresses(url: str, parsed: Address, shown: str) -> None:
+    assert Address.parse(url) == parsed and parsed.url == shown
+
+
+def test_a_key_is_taken_out_of_any_text() -> None:
+    assert redacted(f"bad {KEY}\n {KEY}", KEY) == "bad [key] [key]" and len(redacted("x" * 999, None)) == 300

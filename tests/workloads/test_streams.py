@@ -1,0 +1,221 @@
+"""Streams cut anywhere give the same tokens, outcome and stamps; events are read as the standard says."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.specs import Lengths, Load, Workload
+from tests.workloads.truth import DONE, HEADERS, LAST, chunk, delta, event, token, usage
+from workloads import answer, client, schedule, sse
+from workloads.client import Connection, Ending, Recording
+from workloads.columns import arrivals, frame
+
+COMPLETIONS = b"".join((token("a"), token(" b"), token("", "length"), usage(5, 3, 1), DONE))
+CHAT = b"".join((delta(role="assistant", content=""), delta(reasoning_content="hm"), delta(content="é\u2028ü"),
+                 delta("stop"), usage(5, 2), DONE))
+CRLF = COMPLETIONS.replace(b"\n", b"\r\n")
+CR = COMPLETIONS.replace(b"\n", b"\r")
+COMMENTED = b"\xef\xbb\xbf: hello\n\nretry: 10\nid: 1\n" + COMPLETIONS.replace(b"data: ", b"data:", 1) + b": bye\n\n"
+SPREAD = (b'event: x\ndata: {"choices": [{"text": "a",\ndata:  "finish_reason": null}]}\n\n' + token("b", "stop")
+          + b"data:[DONE]\n\n")
+FAILED = token("a") + event({"error": {"message": "no memory"}})
+STREAMS = {"completions": COMPLETIONS, "chat": CHAT, "CRLF": CRLF, "CR": CR, "comments": COMMENTED,
+           "data over lines": SPREAD, "error event": FAILED, "cut": COMPLETIONS[:-40]}
+
+
+PARTS = [b"data: ", b"{}", b"[DONE]", b"\n", b"\r", b"\r\n", b"\n\n", b": c", b"event: e", token("x"), b"\xff"]
+
+
+class Wire(asyncio.Transport):
+    """Takes what is written and notes whether it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.closed = b"", False
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+class Book:
+    """An owner of connections that only keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.over: list[tuple[Recording, bool]] = []
+
+    def ended(self, recording: Recording, ending: Ending, now: int, note: str, reusable: Connection | None) -> None:
+        recording.ending, recording.done_ns, recording.note = ending, now, note
+        self.over.append((recording, reusable is not None))
+
+    def dial(self, recording: Recording) -> None:
+        raise AssertionError("nothing was lost")
+
+    def forget(self, connection: Connection) -> None:
+        pass
+
+
+def received(pieces: list[bytes]) -> Recording:
+    """The recording of an answer that came in these reads."""
+    book = Book()
+    connection = Connection(book, None)
+    connection.connection_made(Wire())
+    recording = Recording(0, b"{}", 0)
+    connection.start(recording, b"POST / HTTP/1.1\r\nContent-Length: ")
+    for piece in pieces:
+        if piece and not book.over:
+            connection.data_received(piece)
+    if not book.over:
+        connection.connection_lost(None)
+    return recording
+
+
+@functools.cache
+def _plan() -> schedule.Plan:
+    what = Workload(name="w", input_tokens=Lengths(mean=5), output_tokens=Lengths(mean=3))
+    return schedule.plan(what, Load(concurrency=1, requests=1, warmup_requests=0), 0)
+
+
+SAME = ["outcome", "error", "output_tokens", "output_tokens_source", "input_tokens", "cached_tokens", "finish_reason",
+        "http_status"]
+
+
+def seen(pieces: list[bytes]) -> dict[str, object]:
+    """What a row says that must not depend on how the bytes were cut."""
+    row = frame(_plan(), [received(pieces)], 0)
+    return {**row.select(SAME).row(0, named=True), "chunks": row["chunk_ns"].list.len()[0],
+            "reasoned": row["first_reasoning_ns"].is_not_null()[0], "said": row["first_content_ns"].is_not_null()[0]}
+
+
+def over_http(stream: bytes, size: int = 50) -> bytes:
+    """The stream in an answer whose chunks know nothing of its events."""
+    chunks = b"".join(chunk(stream[i:i + size]) for i in range(0, len(stream), size))
+    return HEADERS + b"Keep-Alive: timeout=5, max=100\r\n\r\n" + chunks + LAST
+
+
+EXPECTED = {"completions": ("ok", 3, "usage", 2), "chat": ("ok", 2, "usage", 2), "CRLF": ("ok", 3, "usage", 2),
+            "CR": ("ok", 3, "usage", 2), "comments": ("ok", 3, "usage", 2), "data over lines": ("ok", 2, "chunks", 2),
+            "error event": ("error_event", 1, "chunks", 1), "cut": ("ok", 3, "finish_length", 2)}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_what_a_stream_says(name: str) -> None:
+    got = seen([over_http(STREAMS[name])])
+    assert (got["outcome"], got["output_tokens"], got["output_tokens_source"], got["chunks"]) == EXPECTED[name]
+    assert got["reasoned"] == (name == "chat") and got["said"]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_one_cut_at_every_place_changes_nothing(name: str) -> None:
+    data = over_http(STREAMS[name])
+    expected = seen([data])
+    assert [i for i in range(1, len(data)) if seen([data[:i], data[i:]]) != expected] == []
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@settings(max_examples=60, deadline=None)
+@given(cuts=st.lists(st.integers(0, 2000), max_size=30), size=st.integers(1, 400))
+def test_any_cuts_and_any_chunks_change_nothing(name: str, cuts: list[int], size: int) -> None:
+    data = over_http(STREAMS[name], size)
+    places = [0, *sorted(c % len(data) for c in cuts), len(data)]
+    assert seen([data[a:b] for a, b in itertools.pairwise(places)]) == seen([over_http(STREAMS[name])])
+
+
+@settings(max_examples=100, deadline=None)
+@given(stream=st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(PARTS)).map(b"".join)))
+def test_no_body_makes_the_parser_fail_and_both_readers_agree(stream: bytes) -> None:
+    got = answer.read(stream)
+    assert len(got.ends) == 0 or got.ends[-1] <= len(stream)
+    plain, general = sse._plain(stream), sse._general(stream)
+    if plain is not None:
+        assert (plain.data, plain.ends.tolist(), plain.names) == (general.data, general.ends.tolist(), general.names)
+
+
+def test_an_event_is_stamped_with_the_read_of_its_last_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1, 10_000))
+    monkeypatch.setattr(client, "perf_counter_ns", lambda: next(clock))
+    one, two = token("a"), token("b", "length")
+    data = HEADERS + b"\r\n" + chunk(one + two) + chunk(DONE) + LAST
+    start = data.index(one)
+    end_of_one, end_of_two = start + len(one), start + len(one) + len(two)
+    for cut, read_of_one in ((start, 2), (end_of_one - 1, 2), (end_of_one, 1), (end_of_two - 1, 1)):
+        recording = received([data[:cut], data[cut:]])
+        stamps = arrivals(recording, answer.read(bytes(recording.body)).ends)
+        assert stamps.tolist() == [recording.stamps[read_of_one - 1], recording.stamps[1]]
+        row = frame(_plan(), [recording], 0)
+        assert recording.sent_ns is not None
+        assert row["chunk_ns"].to_list() == [[s - recording.sent_ns for s in stamps.tolist()]]
+        assert (row["first_byte_ns"][0], row["done_ns"][0]) == (recording.stamps[0], recording.stamps[1])
+    whole = received([data])
+    assert whole.stamps[0] == arrivals(whole, answer.read(bytes(whole.body)).ends)[0]
+
+
+def test_stamps_count_from_the_start_of_the_run() -> None:
+    recording = received([over_http(COMPLETIONS)])
+    at_zero, later = frame(_plan(), [recording], 0), frame(_plan(), [recording], 1_000)
+    shifted = [c for c in at_zero.columns if c.endswith("_ns") and c != "chunk_ns"]
+    for column in shifted:
+        assert (at_zero[column] - later[column]).drop_nulls().unique().to_list() in ([1_000], [])
+    assert at_zero["chunk_ns"].to_list() == later["chunk_ns"].to_list()
+
+
+def test_no_request_gives_an_empty_frame_of_the_same_columns() -> None:
+    one, none = frame(_plan(), [received([over_http(CHAT)])], 0), frame(_plan(), [], 0)
+    assert none.height == 0 and none.schema == one.schema
+    assert pl.concat([none, one]).height == 1
+
+
+@pytest.mark.parametrize(("body", "data"), [
+    (b"", []), (b"data: a\n\n", [b"a"]), (b"data: a\n", []), (b"data\n\n", [b""]), (b"data:  a\n\n", [b" a"]),
+    (b"data: a\ndata: b\n\n", [b"a\nb"]), (b"event: e\n\ndata: a\n\n", [b"a"]), (b": c\ndata: a\r\n\r\n", [b"a"]),
+    (b"data: a\r\rdata: b\n\r\n", [b"a", b"b"]), (b"\n\ndata: a\n\n\n\n", [b"a"]), (b"datax: a\n\n", []),
+    (b"\xef\xbb\xbfdata: a\n\n", [b"a"]), (b" data: a\n\n", []),
+])
+def test_events_as_the_standard_says(body: bytes, data: list[bytes]) -> None:
+    assert sse.parse(body).data == data
+
+
+def test_the_name_of_an_event_belongs_to_it_alone() -> None:
+    events = sse.parse(b"event: error\ndata: a\n\ndata: b\n\nevent: x\n\ndata: c\n\n")
+    assert (events.data, events.names) == ([b"a", b"b", b"c"], {0: b"error"})
+
+
+@pytest.mark.parametrize(("document", "text"), [
+    ({"error": {"message": "m"}}, "m"), ({"error": "m"}, "m"), ({"detail": "m"}, "m"), ({"message": "m"}, "m"),
+    ({"detail": [{"loc": ["x"]}]}, '[{"loc":["x"]}]'), ({"other": 1}, '{"other":1}'),
+])
+def test_the_text_of_an_error_is_found(document: object, text: str) -> None:
+    assert answer.message(json.dumps(document).encode()) == text
+
+
+@pytest.mark.parametrize("said", [{"tool_calls": [{"function": {"arguments": "{"}}]}, {"refusal": "no"},
+                                  {"content": "x"}, {"reasoning": "x"}, {"reasoning_content": "x"}])
+def test_what_is_output(said: dict[str, object]) -> None:
+    got = answer.read(delta(role="assistant", content="") + delta(**said) + delta("stop") + DONE)
+    assert len(got.ends) == 1 and got.finish_reason == "stop" and got.done
+    assert (got.first_reasoning is None) == (got.first_content is not None)
+
+
+def test_usage_on_every_chunk_counts_the_last() -> None:
+    first = event({"choices": [{"text": "a", "finish_reason": None}],
+                   "usage": {"prompt_tokens": 4, "completion_tokens": 1}})
+    last = event({"choices": [{"text": "bcd", "finish_reason": "stop"}],
+                  "usage": {"prompt_tokens": 4, "completion_tokens": 3, "prompt_tokens_details": None}})
+    got = answer.read(first + last + DONE)
+    assert (got.input_tokens, got.output_tokens, got.cached_tokens, len(got.ends)) == (4, 3, None, 2)
+    assert np.array_equal(got.ends, [len(first), len(first + last)])
