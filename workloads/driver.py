@@ -36,6 +36,10 @@ OnProgress = Callable[[int, int, int], None]
 TICK_S = 0.2
 OPEN_LOOP_CONNECTIONS = 4096
 """Files to be allowed for where nobody knows how many requests will be in flight."""
+RAMP_GAP_NS, RAMP_NS_MAX = 1_000_000, 2_000_000_000
+"""Users of a closed loop come a millisecond apart, the last after two seconds at most: all at once they would stay in
+step, and every answer would queue behind all others in sockets that are read one by one."""
+_USER = -1
 SWITCH_INTERVAL_S = 0.0005
 """How long another thread of this process may hold the interpreter while a stamp waits (CPython's default is ten times
 as long)."""
@@ -68,7 +72,7 @@ def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: End
     if len(bodies) != plan.height:
         raise ValueError(f"{len(bodies)} bodies for {plan.height} planned requests")
     key = bearer(api_key)
-    allow_connections(load.concurrency or min(plan.height, OPEN_LOOP_CONNECTIONS))
+    allow_connections(load.concurrency or 1, load.concurrency or OPEN_LOOP_CONNECTIONS)
     path = endpoint.chat_path if workload.api == "chat" else endpoint.completions_path
     with asyncio.Runner(loop_factory=_new_loop) as runner:  # leaves no task and no loop behind
         loop = runner.get_loop()
@@ -127,12 +131,13 @@ class _Run:
         self._loop.set_exception_handler(self._failed)
         self._alarm = alarm(self._loop, self._ring)
         try:
-            if self._load.concurrency is None:
+            users = self._load.concurrency
+            if users is None:
                 self._due = [(start_ns + o, i) for i, o in enumerate(self._offset) if o is not None]
-                self._ring()
             else:
-                for _ in range(self._load.concurrency):
-                    self._next_session(start_ns)
+                gap_ns = min(RAMP_GAP_NS, RAMP_NS_MAX // users)
+                self._due = [(start_ns + user * gap_ns, _USER) for user in range(users)]
+            self._ring()
             self._beat()
             if not self._over:
                 self._loop.run_forever()
@@ -173,7 +178,10 @@ class _Run:
                 self._alarm.set(due_ns)
                 return
             heapq.heappop(self._due)
-            self._send(index, due_ns)
+            if index == _USER:
+                self._next_session(due_ns)
+            else:
+                self._send(index, due_ns)
 
     def _at(self, due_ns: int, index: int) -> None:
         heapq.heappush(self._due, (due_ns, index))

@@ -180,16 +180,20 @@ class Pool:
                     await asyncio.sleep(0)
 
 
-def allow_connections(count: int) -> None:
-    """Lets this process open as many files as `count` connections need. Raises UserError when it may not."""
+def allow_connections(needed: int, wanted: int) -> None:
+    """Lets this process open as many files as the connections wanted take, or as many as it may.
+
+    Raises UserError when that is too few for those needed.
+    """
     try:
         import resource
     except ImportError:  # no such limit on Windows
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        if hard != resource.RLIM_INFINITY and hard < needed:
-            raise UserError(f"concurrency: {count} connections need {needed} open files, and this account may have"
-                            f" {hard}: raise `ulimit -n`")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    most = float("inf") if hard == resource.RLIM_INFINITY else hard
+    if needed + SPARE_FILES > most:
+        raise UserError(f"concurrency: {needed} connections need {needed + SPARE_FILES} open files, and this account"
+                        f" may have {hard}: raise `ulimit -n`")
+    files = min(wanted + SPARE_FILES, most)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), hard))

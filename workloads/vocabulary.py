@@ -25,7 +25,7 @@ _NUCLEI = "a e i o u ea ou".split()
 _CODAS = ("", *"b ck d g l ll m n nd ng p r rt s st t x".split())
 CANDIDATES = 4000
 WORDS_MIN = 64
-PROBE_WORDS = 40
+PROBE_WORDS = 8
 QUERY_TIMEOUT_S = 60.0
 
 

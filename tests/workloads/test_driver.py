@@ -121,7 +121,7 @@ def test_turns_of_a_session_follow_one_another_with_growing_prompts() -> None:
             assert turns["sent_ns"][i] >= turns["planned_ns"][i]
     texts = [a.body["prompt"] for a in server.asked]
     grown = [any(t != s and t.startswith(s) for t in texts) for s in texts]
-    assert sum(grown) == 4  # all but the last turn of each session
+    assert sum(grown) == frame.filter(pl.col("turn") > 0).height >= 4  # each but a session's last so far
 
 
 def test_open_loop_keeps_its_absolute_schedule_behind_a_server_that_stalls() -> None:
@@ -211,15 +211,18 @@ def test_more_connections_than_files_allowed_are_refused_before_the_run() -> Non
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 1024))
 from workloads.pool import allow_connections
-allow_connections(500)
-print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 500)
+limits = lambda: resource.getrlimit(resource.RLIMIT_NOFILE)
+allow_connections(500, 500)
+print(limits()[0] >= 500)
+allow_connections(1, 100_000)
+print(*limits())
 try:
-    allow_connections(5000)
+    allow_connections(5000, 5000)
 except Exception as error:
     print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.startswith("True\nUserError concurrency: 5000 connections need")
+    assert done.stdout.startswith("True\n1024 1024\nUserError concurrency: 5000 connections need")
     assert (soft, hard) == resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
