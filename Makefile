@@ -27,8 +27,8 @@ $(STAMP): requirements.lock pyproject.toml
 	  { echo "dyno needs Python 3.11 or newer: make PYTHON=/path/to/python3.12 run"; exit 1; }
 	@echo "setting up $(VENV) (about a minute, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
 # Pins names, versions and hashes for every platform; no address of a registry goes in.
