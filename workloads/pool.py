@@ -109,7 +109,7 @@ class Pool:
             async with asyncio.timeout(self._timeout_s):
                 await self._loop.sock_connect(sock, where)
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self, None if self._tls else sock), sock=sock, ssl=self._tls,
+                    lambda: Connection(self, sock, direct=self._tls is None), sock=sock, ssl=self._tls,
                     server_hostname=self._address.host if self._tls else None)
         except BaseException:
             sock.close()

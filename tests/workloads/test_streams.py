@@ -6,7 +6,8 @@ import asyncio
 import functools
 import itertools
 import json
-from typing import Any
+import socket
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -53,6 +54,16 @@ class Wire(asyncio.Transport):
         self.closed = True
 
 
+class Sock:
+    """Takes what is set on it."""
+
+    def __init__(self) -> None:
+        self.options: list[tuple[int, int, int]] = []
+
+    def setsockopt(self, level: int, name: int, value: int) -> None:
+        self.options.append((level, name, value))
+
+
 class Book:
     """An owner of connections that only keeps what it is told."""
 
@@ -70,10 +81,10 @@ class Book:
         pass
 
 
-def received(pieces: list[bytes]) -> Recording:
+def received(pieces: list[bytes], sock: Sock | None = None) -> Recording:
     """The recording of an answer that came in these reads."""
     book = Book()
-    connection = Connection(book, None)
+    connection = Connection(book, cast(socket.socket, sock or Sock()), direct=False)
     connection.connection_made(Wire())
     recording = Recording(0, b"{}", 0)
     connection.start(recording, b"POST / HTTP/1.1\r\nContent-Length: ")
@@ -163,6 +174,14 @@ def test_an_event_is_stamped_with_the_read_of_its_last_byte(monkeypatch: pytest.
         assert (row["first_byte_ns"][0], row["done_ns"][0]) == (recording.stamps[0], recording.stamps[1])
     whole = received([data])
     assert whole.stamps[0] == arrivals(whole, answer.read(bytes(whole.body)).ends)[0]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux only")
+def test_every_read_is_acknowledged_at_once() -> None:
+    """A server without TCP_NODELAY would otherwise wait 40 ms for it, and the first token with it."""
+    sock, data = Sock(), over_http(COMPLETIONS)
+    received([data[:50], data[50:90], data[90:]], sock)
+    assert sock.options == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)] * 3
 
 
 def test_stamps_count_from_the_start_of_the_run() -> None:
