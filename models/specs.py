@@ -12,6 +12,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Api = Literal["completions", "chat", "tgi", "llama_cpp"]
+"""OpenAI's two, TGI's own /generate_stream, llama.cpp's own /completion."""
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -150,10 +152,29 @@ class Lengths(Record):
         return self
 
 
+class Trace(Record):
+    """A file of requests that were really made: when each came, its lengths, which prompt blocks it shares with others.
+
+    `mooncake` is JSONL (timestamp in ms, input_length, output_length, hash_ids of blocks of `block_tokens`), `azure` is
+    CSV (TIMESTAMP, ContextTokens, GeneratedTokens). The contents identify it, wherever it lies.
+    """
+
+    not_identity = frozenset({"path"})
+
+    path: str
+    sha256: str
+    format: Literal["mooncake", "azure"]
+    block_tokens: int = Field(default=512, gt=0)
+    requests: int = Field(gt=0, description="rows in the file")
+    request_rate: float = Field(gt=0, description="requests a second, mean over the file")
+
+
 class Workload(Record):
     """What is asked: lengths in tokens, shared prefix, turns. `source` says whose traffic it is drawn from.
 
-    A scale below one shortens the lengths so that a small machine can run the same shape.
+    A scale below one shortens the lengths so that a small machine can run the same shape. With a `trace` the lengths
+    are the trace's own, in its order. With a `json_schema` or `tools` the answer ends where the model ends it, at
+    output_tokens at the latest, and is checked for validity.
     """
 
     not_identity = frozenset({"description", "source"})
@@ -168,7 +189,10 @@ class Workload(Record):
     think_time_s: float = Field(default=0.0, ge=0, description="pause between the turns of a session")
     input_scale: float = Field(default=1.0, gt=0)
     output_scale: float = Field(default=1.0, gt=0)
-    api: Literal["completions", "chat"] = "completions"
+    api: Api = "completions"
+    trace: Trace | None = None
+    json_schema: dict[str, object] | None = Field(default=None, description="answers must be JSON that obeys this")
+    tools: tuple[dict[str, object], ...] | None = Field(default=None, description="functions; answers must call one")
     offline: bool = Field(default=False, description="a batch job: latency does not matter, throughput does")
 
     @property
@@ -193,6 +217,7 @@ class Load(Record):
     warmup_requests: int | None = Field(default=None, ge=0)
     timeout_s: float = Field(default=120.0, gt=0, description="deadline of one request")
     duration_s_max: float = Field(default=600.0, gt=0, description="no new request is sent after this")
+    precision: float | None = Field(default=None, gt=0, lt=1, description="half-width of the intervals, relative")
 
     @model_validator(mode="after")
     def _one_loop(self) -> Load:

@@ -77,7 +77,8 @@ def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: End
     with asyncio.Runner(loop_factory=_new_loop) as runner:  # leaves no task and no loop behind
         loop = runner.get_loop()
         run = _Run(loop, plan, bodies, workload, load)
-        pool = Pool(loop, Address.parse(endpoint.url), path, key, load.timeout_s, run.ended)
+        pool = Pool(loop, Address.parse(endpoint.url), path, key, load.timeout_s, run.ended,
+                    spare=load.concurrency is None)
         try:
             loop.run_until_complete(pool.open(load.concurrency or 1))
             with _undisturbed(), _watched(run, on_progress, should_stop):

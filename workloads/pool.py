@@ -22,11 +22,12 @@ CLOSING_S = 5.0
 class Pool:
     """A pool of connections to one path of one address, for one event loop.
 
-    `on_end` is called with each recording as it ends, in the loop's thread.
+    `on_end` is called with each recording as it ends, in the loop's thread. `spare`: one connection more than are in
+    use is kept open, for requests that come whenever they come.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: Address, path: str, api_key: str | None,
-                 timeout_s: float, on_end: Callable[[Recording], None]) -> None:
+                 timeout_s: float, on_end: Callable[[Recording], None], spare: bool = False) -> None:
         self._loop, self._address, self._timeout_s, self._on_end = loop, address, timeout_s, on_end
         self._tls = tls_context() if address.tls else None
         lines = [f"POST {address.prefix}{path} HTTP/1.1", f"Host: {address.host_header}", "User-Agent: dyno",
@@ -37,7 +38,7 @@ class Pool:
         self._connections: set[Connection] = set()
         self._dials: dict[Recording, asyncio.Task[None]] = {}
         self._spares: set[asyncio.Task[None]] = set()
-        self._single_use = False
+        self._single_use, self._spare = False, spare
         self._where: tuple[int, Any] = (socket.AF_INET, (address.host, address.port))
         self.busy: set[Recording] = set()
 
@@ -121,7 +122,7 @@ class Pool:
         if recording.timer is None:
             recording.timer = self._loop.call_later(self._timeout_s, self._expired, recording)
         connection.start(recording, self._head)
-        if self._single_use:
+        if self._single_use or (self._spare and not self._idle):
             spare = self._loop.create_task(self._stock())
             self._spares.add(spare)
             spare.add_done_callback(self._spares.discard)

@@ -143,6 +143,7 @@ def test_open_loop_keeps_its_absolute_schedule_behind_a_server_that_stalls() -> 
     measured = frame.filter(pl.col("phase") == "measured")
     assert measured.height == 20 and set(measured["outcome"]) == {"ok"}
     assert server.most_busy > 1  # nobody waited for the stalled one
+    assert 2 <= server.connections <= 2 * server.most_busy + 1  # kept, with some to spare
 
 
 def test_the_longest_duration_leaves_the_rest_unsent() -> None:
