@@ -6,40 +6,18 @@ question asked twice is the same trial.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Annotated, ClassVar, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Api = Literal["completions", "chat", "tgi", "llama_cpp"]
-"""OpenAI's two, TGI's own /generate_stream, llama.cpp's own /completion."""
-Identifier = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class Record(BaseModel):
-    """A frozen value; unknown fields are errors, so a misspelt setting is never ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    not_identity: ClassVar[frozenset[str]] = frozenset()
-    """Fields that describe without changing what is measured."""
-
-
-def _identity(value: object) -> object:
-    if isinstance(value, Record):
-        fields = {k: getattr(value, k) for k in type(value).model_fields if k not in value.not_identity}
-        return {k: _identity(v) for k, v in fields.items() if v is not None}
-    if isinstance(value, tuple | list):
-        return [_identity(v) for v in value]
-    return value
-
-
-def content_id(value: Record) -> str:
-    """Returns 16 hexadecimal digits of SHA-256 over canonical JSON: keys sorted, None fields and descriptions left out,
-    so a field added later with a None default does not rename what was measured before."""
-    text = json.dumps(_identity(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+from models.asked import Api as Api
+from models.asked import Lengths as Lengths
+from models.asked import Load as Load
+from models.asked import Trace as Trace
+from models.asked import Workload as Workload
+from models.identity import Identifier as Identifier
+from models.identity import Record as Record
+from models.identity import content_id as content_id
 
 
 class Architecture(Record):
@@ -130,107 +108,6 @@ class HardwareSpec(Record):
         return content_id(self)
 
 
-class Lengths(Record):
-    """A distribution of token counts: `fixed` (mean), `lognormal` (mu, sigma of the logarithm) or `uniform` (min..max).
-    Draws are cut to [min, max]."""
-
-    distribution: Literal["fixed", "lognormal", "uniform"] = "fixed"
-    mean: float | None = Field(default=None, gt=0)
-    mu: float | None = None
-    sigma: float | None = Field(default=None, ge=0)
-    min: int = Field(default=1, ge=1)
-    max: int = Field(default=1_000_000, ge=1)
-
-    @model_validator(mode="after")
-    def _complete(self) -> Lengths:
-        needs = {"fixed": ("mean",), "lognormal": ("mu", "sigma"), "uniform": ()}[self.distribution]
-        missing = [n for n in needs if getattr(self, n) is None]
-        if missing:
-            raise ValueError(f"a {self.distribution} distribution needs {', '.join(missing)}")
-        if self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        return self
-
-
-class Trace(Record):
-    """A file of requests that were really made: when each came, its lengths, which prompt blocks it shares with others.
-
-    `mooncake` is JSONL (timestamp in ms, input_length, output_length, hash_ids of blocks of `block_tokens`), `azure` is
-    CSV (TIMESTAMP, ContextTokens, GeneratedTokens). The contents identify it, wherever it lies.
-    """
-
-    not_identity = frozenset({"path"})
-
-    path: str
-    sha256: str
-    format: Literal["mooncake", "azure"]
-    block_tokens: int = Field(default=512, gt=0)
-    requests: int = Field(gt=0, description="rows in the file")
-    request_rate: float = Field(gt=0, description="requests a second, mean over the file")
-
-
-class Workload(Record):
-    """What is asked: lengths in tokens, shared prefix, turns. `source` says whose traffic it is drawn from.
-
-    A scale below one shortens the lengths so that a small machine can run the same shape. With a `trace` the lengths
-    are the trace's own, in its order. With a `json_schema` or `tools` the answer ends where the model ends it, at
-    output_tokens at the latest, and is checked for validity.
-    """
-
-    not_identity = frozenset({"description", "source"})
-
-    name: Identifier
-    description: str = ""
-    source: str = ""
-    input_tokens: Lengths
-    output_tokens: Lengths
-    shared_prefix_tokens: int = Field(default=0, ge=0, description="system prompt common to every session")
-    turns: int = Field(default=1, ge=1, description="requests a session; each carries the turns before it")
-    think_time_s: float = Field(default=0.0, ge=0, description="pause between the turns of a session")
-    input_scale: float = Field(default=1.0, gt=0)
-    output_scale: float = Field(default=1.0, gt=0)
-    api: Api = "completions"
-    trace: Trace | None = None
-    json_schema: dict[str, object] | None = Field(default=None, description="answers must be JSON that obeys this")
-    tools: tuple[dict[str, object], ...] | None = Field(default=None, description="functions; answers must call one")
-    offline: bool = Field(default=False, description="a batch job: latency does not matter, throughput does")
-
-    @property
-    def label(self) -> str:
-        """`chat`, or `chat ×0.11/0.3` when scaled."""
-        if self.input_scale == self.output_scale == 1:
-            return self.name
-        if self.input_scale == self.output_scale:
-            return f"{self.name} ×{self.input_scale:g}"
-        return f"{self.name} ×{self.input_scale:g}/{self.output_scale:g}"
-
-
-class Load(Record):
-    """How hard: a closed loop (`concurrency` users, each waiting for its answer) or an open one (`request_rate` a
-    second, whether or not the engine keeps up). `requests` are measured; warm-up ones come before and are left out."""
-
-    concurrency: int | None = Field(default=None, gt=0)
-    request_rate: float | None = Field(default=None, gt=0, description="requests a second")
-    arrivals: Literal["poisson", "constant", "gamma"] = "poisson"
-    burstiness: float = Field(default=1.0, gt=0, description="coefficient of variation of gamma arrivals' gaps")
-    requests: int = Field(default=64, gt=0)
-    warmup_requests: int | None = Field(default=None, ge=0)
-    timeout_s: float = Field(default=120.0, gt=0, description="deadline of one request")
-    duration_s_max: float = Field(default=600.0, gt=0, description="no new request is sent after this")
-    precision: float | None = Field(default=None, gt=0, lt=1, description="half-width of the intervals, relative")
-
-    @model_validator(mode="after")
-    def _one_loop(self) -> Load:
-        if (self.concurrency is None) == (self.request_rate is None):
-            raise ValueError("give either concurrency (closed loop) or request_rate (open loop)")
-        return self
-
-    @property
-    def label(self) -> str:
-        """`4 at once` or `2.5 a second`."""
-        return f"{self.concurrency} at once" if self.concurrency else f"{self.request_rate:g} a second"
-
-
 class Setup(Record):
     """What one launch of an engine has."""
 
@@ -258,6 +135,12 @@ class Trial(Record):
     load: Load
     seed: int = 0
     repeat: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_gaps(self) -> Trial:
+        if self.load.arrivals == "trace" and self.workload.trace is None:
+            raise ValueError(f"arrivals: trace needs a workload with a trace; {self.workload.name} has none")
+        return self
 
     @property
     def trial_id(self) -> str:
