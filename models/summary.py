@@ -10,49 +10,15 @@ from __future__ import annotations
 
 import polars as pl
 
+from models.latencies import LATENCIES, QUANTILES, STATISTICS, inter_token, latencies, window_ns
 from models.records import Summary
 
-LATENCIES = (
-    "ttft_ms",                  # sent → first token of any kind
-    "ttft_from_schedule_ms",    # meant to be sent → first token: shows what queued in the client
-    "first_content_ms",         # sent → first token of the answer proper (after any reasoning)
-    "tpot_ms",                  # mean time per output token after the first, a request at a time
-    "itl_ms",                   # gaps between consecutive chunks, pooled over requests
-    "e2e_ms",                   # sent → stream ended
-    "e2e_from_schedule_ms",
-    "send_delay_ms",            # meant to be sent → sent
-)
-STATISTICS = ("mean", "p50", "p90", "p95", "p99")
-QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+__all__ = ("LATENCIES", "QUANTILES", "RATES", "STATISTICS", "TOTALS", "inter_token", "latencies", "rates", "statistics",
+           "summarise", "totals", "window_ns")
+
 RATES = ("requests_per_second", "output_tokens_per_second", "input_tokens_per_second")
 TOTALS = ("input_tokens", "output_tokens", "cached_tokens", "input_tokens_mean", "output_tokens_mean",
           "input_tokens_planned_mean", "output_tokens_planned_mean", "chunks_per_output_token")
-
-MS = 1e6
-"""nanoseconds in a millisecond"""
-
-
-def latencies(requests: pl.DataFrame) -> pl.DataFrame:
-    """Returns one row a request with the columns of LATENCIES except `itl_ms`; null where a stamp is missing."""
-    first, sent, planned, done = (pl.col(c) for c in ("first_token_ns", "sent_ns", "planned_ns", "done_ns"))
-    many = pl.col("output_tokens") >= 2
-    return requests.select(
-        "request_index",
-        ttft_ms=(first - sent) / MS,
-        ttft_from_schedule_ms=(first - planned) / MS,
-        first_content_ms=(pl.col("first_content_ns") - sent) / MS,
-        tpot_ms=pl.when(many).then((pl.col("last_token_ns") - first) / MS / (pl.col("output_tokens") - 1)),
-        e2e_ms=(done - sent) / MS,
-        e2e_from_schedule_ms=(done - planned) / MS,
-        send_delay_ms=(sent - planned) / MS,
-    )
-
-
-def inter_token(requests: pl.DataFrame) -> pl.Series:
-    """Returns the gaps between consecutive chunks of each request in ms, pooled."""
-    gaps = requests.select(pl.col("chunk_ns").list.diff(null_behavior="drop").alias("gap"))
-    gaps = gaps.filter(pl.col("gap").list.len() > 0)
-    return (gaps.explode("gap")["gap"] / MS).alias("itl_ms")
 
 
 def statistics(name: str, values: pl.Series) -> dict[str, float]:
@@ -64,15 +30,6 @@ def statistics(name: str, values: pl.Series) -> dict[str, float]:
     for label, q in QUANTILES.items():
         out[f"{name}_{label}"] = float(values.quantile(q, "linear"))  # type: ignore[arg-type]
     return out
-
-
-def window_ns(requests: pl.DataFrame) -> tuple[int, int] | None:
-    """Returns first sent and last ended instant of the measured requests, or None when none was answered."""
-    ran = requests.filter((pl.col("phase") == "measured") & pl.col("sent_ns").is_not_null())
-    start, end = ran["sent_ns"].min(), ran["done_ns"].max()
-    if not isinstance(start, int) or not isinstance(end, int) or end <= start:
-        return None
-    return start, end
 
 
 def rates(requests: pl.DataFrame, start: int, end: int) -> dict[str, float]:
