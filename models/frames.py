@@ -50,6 +50,7 @@ REQUESTS: dict[str, pl.DataType] = {
     "outcome": pl.String(),
     "http_status": pl.Int16(),
     "finish_reason": pl.String(),
+    "output_valid": pl.Boolean(),            # obeys the schema, or calls a tool as it should; null = nothing to check
     "error": pl.String(),
     "chunk_ns": pl.List(pl.Int64()),
 }

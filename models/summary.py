@@ -18,7 +18,8 @@ __all__ = ("LATENCIES", "QUANTILES", "RATES", "STATISTICS", "TOTALS", "inter_tok
 
 RATES = ("requests_per_second", "output_tokens_per_second", "input_tokens_per_second")
 TOTALS = ("input_tokens", "output_tokens", "cached_tokens", "input_tokens_mean", "output_tokens_mean",
-          "input_tokens_planned_mean", "output_tokens_planned_mean", "chunks_per_output_token")
+          "input_tokens_planned_mean", "output_tokens_planned_mean", "chunks_per_output_token",
+          "output_valid_share")
 
 
 def statistics(name: str, values: pl.Series) -> dict[str, float]:
@@ -61,6 +62,9 @@ def totals(ok: pl.DataFrame) -> dict[str, float]:
             out[f"{column}_mean"] = float(mean)
     if out.get("output_tokens"):
         out["chunks_per_output_token"] = float(ok["chunk_ns"].list.len().sum()) / out["output_tokens"]
+    valid = ok["output_valid"].drop_nulls()
+    if len(valid):
+        out["output_valid_share"] = float(valid.sum()) / len(valid)
     return out
 
 

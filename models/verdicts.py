@@ -19,6 +19,7 @@ SEND_DELAY_MS = 5.0              # p99 between meant to be sent and sent
 RATE_SHARE = 0.95                # of the requested rate: below it the queue grows and percentiles depend on duration
 CACHED_SHARE = 0.02              # of the prompt tokens, where the workload shares nothing
 LENGTH_SHARE = 0.02              # of the planned mean output length
+INVALID_SHARE = 0.01             # of the answers that had to obey a schema or call a tool
 INPUT_LENGTH_SHARE = 0.05        # of the planned mean input length (templates add tokens)
 CHUNK_SHARE = 0.95               # chunks an output token: below it gaps between chunks are not gaps between tokens
 SAMPLES = {"p95": 20, "p99": 100}  # fewer requests than 1/(1−q): the percentile is just the largest value
@@ -35,7 +36,8 @@ def judge(requests: pl.DataFrame, telemetry: pl.DataFrame, summary: Summary, wor
         *_client(summary, client_cpu_s, duration_s),
         *_rate(summary, load),
         *_cache(summary, workload),
-        *_lengths(summary),
+        *_lengths(summary, workload),
+        *_outputs(summary),
         *_chunks(requests, summary),
         *_samples(summary),
         *_drift(requests),
@@ -88,13 +90,21 @@ def _cache(summary: Summary, workload: Workload) -> Iterator[Verdict]:
                       " from the engine's prefix cache, though no two prompts share anything")
 
 
-def _lengths(summary: Summary) -> Iterator[Verdict]:
-    for side, share in (("output", LENGTH_SHARE), ("input", INPUT_LENGTH_SHARE)):
+def _lengths(summary: Summary, workload: Workload) -> Iterator[Verdict]:
+    free = workload.json_schema is not None or workload.tools is not None  # the model ends its answers
+    for side, share in (("output", LENGTH_SHARE), ("input", INPUT_LENGTH_SHARE))[free:]:
         got = summary.metrics.get(f"{side}_tokens_mean")
         planned = summary.metrics.get(f"{side}_tokens_planned_mean")
         if got is not None and planned and abs(got / planned - 1) > share:
             yield Verdict(name=f"{side}_lengths_missed", severity="warning",
                           detail=f"{got:.1f} {side} tokens a request instead of {planned:.1f}")
+
+
+def _outputs(summary: Summary) -> Iterator[Verdict]:
+    valid = summary.metrics.get("output_valid_share", 1.0)
+    if valid < 1 - INVALID_SHARE:
+        yield Verdict(name="invalid_outputs", severity="warning", detail=f"{1 - valid:.1%} of the answers did not obey"
+                      " their schema, or called no tool as it wants to be called")
 
 
 def _chunks(requests: pl.DataFrame, summary: Summary) -> Iterator[Verdict]:

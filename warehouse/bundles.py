@@ -28,6 +28,9 @@ FAILURE, LOG = "failure.json", "engine.log"
 LOG_BYTES_MAX = 2_000_000
 """A longer engine log keeps its head (how it started) and its tail (how it ended), half each."""
 
+LATER_COLUMNS = ("output_valid",)
+"""Columns of requests that came after the first bundles were written: where they are missing, nothing is known."""
+
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -79,7 +82,7 @@ def write(home: Path, measurement: Measurement, requests: pl.DataFrame, telemetr
 def read(path: Path) -> Bundle:
     """Reads a bundle and checks that it is whole. Raises BundleError naming the file and what is wrong with it."""
     measurement = _measurement(path)
-    requests = _frame(path / REQUESTS_FILE)
+    requests = _with_later_columns(_frame(path / REQUESTS_FILE))
     telemetry = _frame(path / TELEMETRY_FILE)
     _check(path, measurement, requests, telemetry)
     return Bundle(path, measurement, requests, telemetry)
@@ -172,6 +175,12 @@ def _frame(file: Path) -> pl.DataFrame:
         raise BundleError(f"{file}: is missing; delete the folder to measure the trial again") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BundleError(f"{file}: is not readable as Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _with_later_columns(requests: pl.DataFrame) -> pl.DataFrame:
+    later = [name for name in LATER_COLUMNS if name not in requests.columns]
+    filled = requests.with_columns(pl.lit(None, REQUESTS[name]).alias(name) for name in later)
+    return filled.select(*(c for c in REQUESTS if c in filled.columns), pl.exclude(*REQUESTS)) if later else requests
 
 
 def _check(path: Path, measurement: Measurement, requests: pl.DataFrame, telemetry: pl.DataFrame) -> None:

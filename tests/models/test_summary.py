@@ -56,6 +56,12 @@ def test_tokens_that_share_a_chunk_are_spread_over_the_chunks() -> None:
     assert summarise(frame(merged)).metrics["chunks_per_output_token"] == 0.5
 
 
+def test_the_share_of_valid_answers_is_of_those_that_were_checked() -> None:
+    checked = [request(i, output_valid=valid) for i, valid in enumerate([True, True, False, None])]
+    assert summarise(frame(*checked)).metrics["output_valid_share"] == pytest.approx(2 / 3)
+    assert "output_valid_share" not in summarise(frame(request(0))).metrics
+
+
 def test_reasoning_comes_first_and_content_is_apart() -> None:
     row = request(0, first_reasoning_ns=20 * MS, first_content_ns=45 * MS)
     m = summarise(frame(row)).metrics

@@ -48,6 +48,7 @@ def cpu(host: float, engine: float, client: float) -> pl.DataFrame:
     ("prefix_cached", "fatal", {"rows": [r | {"cached_tokens": 50} for r in CLEAN]}),
     ("output_lengths_missed", "warning", {"rows": [r | {"output_tokens_planned": 8} for r in CLEAN]}),
     ("input_lengths_missed", "warning", {"rows": [r | {"input_tokens_planned": 80} for r in CLEAN]}),
+    ("invalid_outputs", "warning", {"rows": [r | {"output_valid": i > 1} for i, r in enumerate(CLEAN)]}),
     ("chunks_coalesced", "warning", {"rows": [r | {"output_tokens": 10, "output_tokens_planned": 10} for r in CLEAN]}),
     ("tokens_counted", "note", {"rows": [r | {"output_tokens_source": "chunks"} for r in CLEAN]}),
     ("few_samples_p95", "warning", {"rows": CLEAN[:19]}),
@@ -57,6 +58,14 @@ def cpu(host: float, engine: float, client: float) -> pl.DataFrame:
 ])
 def test_each_is_provoked(name: str, severity: str, case: dict[str, Any]) -> None:
     assert verdicts(**{"rows": CLEAN, **case}).get(name) == severity
+
+
+def test_answers_that_the_model_ends_have_no_planned_length_but_a_validity() -> None:
+    free = WORKLOAD.model_copy(update={"json_schema": {"type": "object"}})
+    shorter = [r | {"output_tokens_planned": 50, "output_valid": i > 0} for i, r in enumerate(CLEAN)]
+    assert verdicts(shorter, workload=free) == {}
+    assert verdicts([r | {"input_tokens_planned": 80} for r in shorter], workload=free) == {
+        "input_lengths_missed": "warning"}
 
 
 def test_a_cached_prefix_is_fine_where_the_workload_shares_one() -> None:

@@ -73,6 +73,7 @@ def requests_of(what: Trial, ttft_ms: float = 40.0, itl_ms: float = 8.0) -> pl.D
             "first_content_ns": None if index == users + 5 else first, "first_token_ns": first, "last_token_ns": last,
             "done_ns": done, "outcome": "truncated" if failed else "ok", "http_status": 200,
             "finish_reason": None if failed else "length", "error": "ended early" if failed else None, "chunk_ns": at,
+            "output_valid": None if failed or index % 7 == 1 else index % 5 > 0,
         })
         free[user] = done / MS
     return pl.DataFrame(rows, schema=REQUESTS)

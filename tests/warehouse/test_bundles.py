@@ -10,6 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from models.errors import BundleError
+from models.frames import REQUESTS
 from tests.warehouse import fake
 from warehouse import bundles
 
@@ -27,6 +28,17 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert_frame_equal(bundle.telemetry, telemetry)
     assert bundle.engine_log == "a log\n"
     assert bundles.present(tmp_path) == {trial.trial_id}
+
+
+def test_a_bundle_from_before_a_column_was_known_says_nothing_in_it(tmp_path: Path) -> None:
+    path = fake.store(tmp_path)
+    file = path / "requests.parquet"
+    pl.read_parquet(file).drop("output_valid").write_parquet(file)
+    requests = bundles.read(path).requests
+    assert requests["output_valid"].null_count() == requests.height and dict(requests.schema) == REQUESTS
+    pl.read_parquet(file).drop("sent_ns").write_parquet(file)
+    with pytest.raises(BundleError, match="column sent_ns is missing"):
+        bundles.read(path)
 
 
 def test_nothing_is_present_in_a_home_that_does_not_exist(tmp_path: Path) -> None:

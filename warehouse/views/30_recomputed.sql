@@ -45,7 +45,8 @@ totals as (
     select r.trial_id, sum(r.input_tokens)::double as input_tokens, sum(r.output_tokens)::double as output_tokens,
            sum(r.cached_tokens)::double as cached_tokens, avg(r.input_tokens) as input_tokens_mean,
            avg(r.output_tokens) as output_tokens_mean, avg(r.input_tokens_planned) as input_tokens_planned_mean,
-           avg(r.output_tokens_planned) as output_tokens_planned_mean, sum(len(c.chunk_ns)) as chunks
+           avg(r.output_tokens_planned) as output_tokens_planned_mean, sum(len(c.chunk_ns)) as chunks,
+           avg(r.output_valid::integer) as output_valid_share
     from requests r left join chunk_timings c using (trial_id, request_index)
     where r.phase = 'measured' and r.outcome = 'ok' group by r.trial_id
 ),
@@ -57,10 +58,12 @@ rates as (
 others as (
     select trial_id, unnest(['requests_per_second', 'output_tokens_per_second', 'input_tokens_per_second',
                'input_tokens', 'output_tokens', 'cached_tokens', 'input_tokens_mean', 'output_tokens_mean',
-               'input_tokens_planned_mean', 'output_tokens_planned_mean', 'chunks_per_output_token']) as metric,
+               'input_tokens_planned_mean', 'output_tokens_planned_mean', 'chunks_per_output_token',
+               'output_valid_share']) as metric,
            unnest([requests_per_second, output_tokens_per_second, requests_per_second * input_tokens_mean,
                input_tokens, output_tokens, cached_tokens, input_tokens_mean, output_tokens_mean,
-               input_tokens_planned_mean, output_tokens_planned_mean, chunks / nullif(output_tokens, 0)]) as value
+               input_tokens_planned_mean, output_tokens_planned_mean, chunks / nullif(output_tokens, 0),
+               output_valid_share]) as value
     from totals full join rates using (trial_id)
 )
 select trial_id, metric, value from latency_metrics

@@ -4,7 +4,7 @@ with pivoted as (
     from metrics pivot (max(value) for metric in (
         'requests_per_second', 'output_tokens_per_second', 'input_tokens_per_second', 'input_tokens',
         'output_tokens', 'cached_tokens', 'input_tokens_mean', 'output_tokens_mean', 'input_tokens_planned_mean',
-        'output_tokens_planned_mean', 'chunks_per_output_token',
+        'output_tokens_planned_mean', 'chunks_per_output_token', 'output_valid_share',
         'ttft_ms_mean', 'ttft_ms_p50', 'ttft_ms_p90', 'ttft_ms_p95', 'ttft_ms_p99',
         'ttft_from_schedule_ms_mean', 'ttft_from_schedule_ms_p50', 'ttft_from_schedule_ms_p90',
         'ttft_from_schedule_ms_p95', 'ttft_from_schedule_ms_p99',
@@ -33,6 +33,7 @@ select t.trial_id, t.setup_id, e.engine, e.version as engine_version, e.variant,
        p.input_tokens::bigint as input_tokens, p.output_tokens::bigint as output_tokens,
        p.cached_tokens::bigint as cached_tokens, p.input_tokens_mean, p.output_tokens_mean,
        p.input_tokens_planned_mean, p.output_tokens_planned_mean, p.chunks_per_output_token,
+       p.output_valid_share,
        p.requests_per_second, p.output_tokens_per_second, p.input_tokens_per_second,
        p.ttft_ms_mean, p.ttft_ms_p50, p.ttft_ms_p90, p.ttft_ms_p95, p.ttft_ms_p99,
        p.ttft_from_schedule_ms_mean, p.ttft_from_schedule_ms_p50, p.ttft_from_schedule_ms_p90,
@@ -79,6 +80,7 @@ comment on column measurements.output_tokens is 'total of the measured requests 
 comment on column measurements.cached_tokens is 'prompt tokens the engine took from its prefix cache';
 comment on column measurements.output_tokens_per_second is 'tokens that arrived in the window, whichever request they belong to';
 comment on column measurements.chunks_per_output_token is 'below 1, several tokens share a chunk and ITL is longer than TPOT';
+comment on column measurements.output_valid_share is 'of the answers that had to obey a schema or call a tool, those that did; NULL: none had to';
 comment on column measurements.price_usd_per_hour is 'of the whole machine; which price: view hardware_prices';
 comment on column measurements.usd_per_million_output_tokens is 'price per hour × 1e6 ÷ (output tokens a second × 3600); all prices: view costs';
 comment on column measurements.usd_per_million_input_tokens is 'the whole machine charged to input tokens: do not add to the output price';
