@@ -87,6 +87,11 @@ class Workload(Record):
         return self
 
     @property
+    def ends_freely(self) -> bool:
+        """Whether an answer ends where the model ends it: there is a form to complete. Else all planned tokens come."""
+        return self.json_schema is not None or self.tools is not None
+
+    @property
     def shares_prefixes(self) -> bool:
         """Whether an engine's prefix cache may find the beginning of a prompt in an earlier one."""
         return bool(self.shared_prefix_tokens or self.shared_prefix_share or self.turns > 1 or self.tools

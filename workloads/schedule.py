@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars.selectors as cs
 
+from models.errors import UserError
 from models.specs import Lengths, Load, Workload, content_id
+from workloads import arrivals, traces
 
 Ints = npt.NDArray[np.int64]
 
@@ -30,7 +33,8 @@ class Plan:
 
     Columns of `requests`: request_index, session, turn, phase (models.frames.PHASES), input_tokens_planned (the whole
     prompt: shared prefix, earlier turns and their answers, and what is new), output_tokens_planned, new_tokens (what
-    this turn adds to the prompt), offset_ns (open loop: when a session's first turn is due; else null).
+    this turn adds to the prompt), offset_ns (open loop: when a session's first turn is due; else null); and of a trace
+    also blocks (numbers of the blocks of text that its prompt begins with).
     """
 
     requests: pl.DataFrame
@@ -50,7 +54,8 @@ class Plan:
     @property
     def digest(self) -> str:
         """Hash of all that is planned: equal plans, equal digests."""
-        return hashlib.sha256(f"{self.text_seed}\n{self.requests.write_csv()}".encode()).hexdigest()
+        flat = self.requests.with_columns(cs.list().cast(pl.List(pl.String())).list.join(" "))
+        return hashlib.sha256(f"{self.text_seed}\n{flat.write_csv()}".encode()).hexdigest()
 
 
 PREFILL_SPEEDUP = 8
@@ -58,20 +63,32 @@ PREFILL_SPEEDUP = 8
 
 
 def plan(workload: Workload, load: Load, seed: int, repeat: int = 0) -> Plan:
-    """Returns the plan of a run. `repeat` changes the words of the prompts and nothing else, so that an engine's prefix
-    cache does not remember an earlier repeat."""
-    measured = load.requests
+    """Plans all requests: warm-up, measured, and a tail that keeps the load up until the last measured one has ended.
+
+    repeat changes the words of the prompts and nothing else, and so does the load: the figures of two repeats differ by
+    noise alone, and an engine's prefix cache does not remember an earlier repeat. A trace's requests are planned in its
+    order, the measured ones from its first on, the warm-up from what comes before that on the trace's endless line.
+    Raises UserError for a trace's file that is gone or changed, and for arrivals of a trace where there is none.
+    """
+    if load.arrivals == "trace" and not workload.trace:
+        raise UserError(f"arrivals: trace needs a workload with a trace; {workload.name} has none")
     key = f"{content_id(workload)} {seed}"
-    drawn = _drawn(workload, key, "measured", measured)
-    counts = {"warmup": _warmup(workload, load), "measured": measured, "tail": _tail(workload, load, drawn)}
-    parts, sessions = [], 0
-    for phase, count in counts.items():
-        new, out = drawn if phase == "measured" else _drawn(workload, key, phase, count)
-        parts.append(_phase(workload, phase, sessions, new, out))
-        sessions += -(-count // workload.turns)
-    requests = pl.concat(parts).with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("request_index"))
-    offsets = _arrivals(load, workload.turns, sessions, generator("arrivals", key, content_id(load)))
+    rows = traces.rows(workload.trace) if workload.trace else None
+    measured = _drawn(workload, key, "measured", 0, load.requests, rows)
+    warmup = _warmup(workload, load)
+    tail = _tail(workload, load, measured, rows)
+    parts = {"warmup": _drawn(workload, key, "warmup", -warmup, warmup, rows), "measured": measured,
+             "tail": _drawn(workload, key, "tail", load.requests, tail, rows)}
+    requests = _phases(workload, parts)
+    sessions = requests["session"].n_unique()
+    if load.arrivals == "trace" and rows is not None:
+        offsets: Ints | None = traces.offsets_ns(rows, load.request_rate or 0, -warmup, sessions)
+    else:
+        offsets = arrivals.offsets_ns(load, workload.turns, sessions, -(-warmup // workload.turns),
+                                      generator("arrivals", key, content_id(load)))
     requests = requests.with_columns(offset_ns=_first_turns(requests, offsets))
+    if rows is not None:
+        requests = requests.with_columns(blocks=traces.blocks(rows, -warmup, requests.height))
     return Plan(requests.select("request_index", pl.exclude("request_index")),
                 _number("text", key, content_id(load), repeat))
 
@@ -94,13 +111,17 @@ def _warmup(workload: Workload, load: Load) -> int:
     return max(1, min(math.ceil(2 * (load.request_rate or 0)), math.ceil(load.requests / 4)))
 
 
-def _tail(workload: Workload, load: Load, measured: tuple[Ints, Ints]) -> int:
+def _tail(workload: Workload, load: Load, measured: tuple[Ints, Ints], rows: pl.DataFrame | None) -> int:
     """Upper bound of the requests that keep the load up until the last measured one has ended.
 
     Open loop: as many as can arrive before its deadline, at most as many again as are measured.
     """
+    if load.arrivals == "trace" and rows is not None:
+        due_ns = traces.offsets_ns(rows, load.request_rate or 0, load.requests - 1, load.requests + 1)
+        return int(np.searchsorted(due_ns, load.timeout_s * 1e9, side="right")) - 1
     if load.concurrency is None:
-        return min(load.requests, math.ceil((load.request_rate or 0) * load.timeout_s))
+        rate = load.request_rate_end or load.request_rate or 0
+        return min(load.requests, math.ceil(rate * load.timeout_s))
     if load.concurrency == 1:
         return 0
     new, out = measured
@@ -109,8 +130,12 @@ def _tail(workload: Workload, load: Load, measured: tuple[Ints, Ints]) -> int:
     return min(load.requests + users, users * (1 + math.ceil(TAIL_OUTPUTS * float(work.max() / work.mean()))))
 
 
-def _drawn(workload: Workload, key: str, phase: str, count: int) -> tuple[Ints, Ints]:
-    """Returns new prompt tokens and answer tokens of `count` requests."""
+def _drawn(workload: Workload, key: str, phase: str, first: int, count: int, rows: pl.DataFrame | None,
+           ) -> tuple[Ints, Ints]:
+    """Returns new prompt tokens and answer tokens of `count` requests: those of a trace from position `first` on, or
+    drawn."""
+    if rows is not None:
+        return traces.lengths(rows, workload, first, count)
     return (lengths(workload.input_tokens, workload.input_scale, count, generator("input", phase, key)),
             lengths(workload.output_tokens, workload.output_scale, count, generator("output", phase, key)))
 
@@ -128,6 +153,15 @@ def lengths(wanted: Lengths, scale: float, count: int, rng: np.random.Generator)
         values = wanted.min + np.floor(rng.random(count) * (wanted.max - wanted.min + 1))
     low = max(1, round(wanted.min * scale))
     return np.clip(np.rint(values * scale), low, max(low, round(wanted.max * scale))).astype(np.int64)
+
+
+def _phases(workload: Workload, drawn: dict[str, tuple[Ints, Ints]]) -> pl.DataFrame:
+    """The requests of all phases, numbered through."""
+    parts, sessions = [], 0
+    for phase, (new, out) in drawn.items():
+        parts.append(_phase(workload, phase, sessions, new, out))
+        sessions += -(-len(new) // workload.turns)
+    return pl.concat(parts).with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("request_index"))
 
 
 def _phase(workload: Workload, phase: str, first_session: int, new: Ints, out: Ints) -> pl.DataFrame:
@@ -154,24 +188,6 @@ def _at_session_start(running: Ints, turn: Ints) -> Ints:
 def prefix_tokens(workload: Workload) -> int:
     """The shared prefix, scaled as prompts are."""
     return round(workload.shared_prefix_tokens * workload.input_scale)
-
-
-def _arrivals(load: Load, turns: int, sessions: int, rng: np.random.Generator) -> Ints | None:
-    """When each session is due, in ns from the start; None in a closed loop.
-
-    Sessions arrive at request_rate / turns, so that requests come at request_rate. Gaps are whole microseconds (adding
-    them up is then exact everywhere): constant, from 0 on, or gamma of shape 1/CV², of which Poisson's CV is 1.
-    """
-    if load.request_rate is None:
-        return None
-    mean_us = 1e6 * turns / load.request_rate
-    if load.arrivals == "constant":
-        offsets_us: Ints = np.rint(np.arange(sessions) * mean_us).astype(np.int64)
-    else:
-        shape = 1.0 if load.arrivals == "poisson" else 1 / load.burstiness**2
-        gaps_us = rng.standard_gamma(shape, sessions) * (mean_us / shape)
-        offsets_us = np.cumsum(np.rint(gaps_us).astype(np.int64))
-    return offsets_us * 1000
 
 
 def _first_turns(requests: pl.DataFrame, offsets: Ints | None) -> pl.Series:
