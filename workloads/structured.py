@@ -16,12 +16,13 @@ _FUNCTION = "{name: …, description: …, parameters: {type: object, properties
 
 
 def schema(given: object, field: str = "json_schema") -> dict[str, Any]:
-    """Returns a JSON Schema that is one. Raises UserError naming the place in it, under `field`."""
+    """Returns a JSON Schema that is one, of draft 2020-12 unless its $schema says otherwise. Raises UserError naming
+    the place in it, under `field`."""
     import jsonschema  # here, so that commands without schemas start without it
     if not isinstance(given, dict) or not given:
         raise UserError(f"{field}: write a JSON Schema, such as {_SCHEMA}")
     try:
-        jsonschema.Draft202012Validator.check_schema(given)
+        jsonschema.validators.validator_for(given, default=jsonschema.Draft202012Validator).check_schema(given)
     except jsonschema.SchemaError as error:
         where = ".".join([field, *map(str, error.absolute_path)])
         raise UserError(f"{where}: not JSON Schema: {error.message}") from None

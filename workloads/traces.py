@@ -20,6 +20,10 @@ from workloads.trace_files import parse
 
 Ints = npt.NDArray[np.int64]
 
+BLOCK_SIZES = (512, 16, 32, 64, 128, 256, 1024, 2048)
+BLOCKS_AGREE = 0.9
+"""Least share of the prompts with hashes whose number of them fits a block size."""
+
 
 def read(path: str | Path) -> tuple[Trace, pl.DataFrame]:
     """Returns what identifies a trace, and its requests: at_ns since the first, input_tokens, output_tokens, hash_ids
@@ -32,7 +36,7 @@ def read(path: str | Path) -> tuple[Trace, pl.DataFrame]:
     if not span_s:
         raise UserError(f"{path}: all requests come at one instant, so they have no rate: give them their times")
     return Trace(path=str(path), sha256=hashlib.sha256(data).hexdigest(), format=kind, requests=table.height,
-                 request_rate=(table.height - 1) / span_s), table
+                 request_rate=(table.height - 1) / span_s, block_tokens=_block_tokens(table)), table
 
 
 def rows(trace: Trace) -> pl.DataFrame:
@@ -42,6 +46,15 @@ def rows(trace: Trace) -> pl.DataFrame:
         raise UserError(f"{trace.path}: the file has changed since this was planned (SHA-256 {found.sha256[:12]}…, not"
                         f" {trace.sha256[:12]}…): put the old one back, or name this one anew")
     return table
+
+
+def _block_tokens(table: pl.DataFrame) -> int:
+    """Returns the size of a block: a prompt has one hash for each begun block of it. Where few prompts agree on one,
+    or many would do, it is Mooncake's."""
+    hashed = table.filter(pl.col("hash_ids").is_not_null())
+    hashes, tokens = hashed["hash_ids"].list.len().to_numpy(), hashed["input_tokens"].to_numpy()
+    agree = [int((-(-tokens // size) == hashes).sum()) for size in BLOCK_SIZES]
+    return BLOCK_SIZES[agree.index(max(agree)) if max(agree) >= BLOCKS_AGREE * len(hashes) else 0]
 
 
 def workload(path: str | Path, **fields: object) -> Workload:

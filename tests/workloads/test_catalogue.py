@@ -86,6 +86,8 @@ def brim(schema: dict[str, Any]) -> object:
 def test_schemas_and_functions_may_be_given() -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
     assert catalogue.load({"name": "chat", "json_schema": schema}).json_schema == schema
+    older = {"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}]}  # since: prefixItems
+    assert catalogue.load({"name": "chat", "json_schema": older}).json_schema == older
     bare = {"name": "look_up", "description": "finds it", "parameters": schema}
     whole = {"type": "function", "function": bare}
     for tools in ([bare], [whole]):
@@ -108,6 +110,7 @@ FUNCTION = {"name": "f", "parameters": {"type": "object"}}
     ({"name": "chat", "json_schema": {"type": "objekt"}}, "json_schema.type: not JSON Schema: 'objekt' is not valid"),
     ({"name": "chat", "json_schema": {"properties": {"a": {"minimum": "x"}}}},
      "json_schema.properties.a.minimum: not JSON Schema: 'x' is not of type 'number'"),
+    ({"name": "chat", "json_schema": {"items": [{"type": "string"}]}}, "json_schema.items: not JSON Schema"),
     ({"name": "agent", "tools": []}, "tools: write a list of functions, each {name: "),
     ({"name": "agent", "tools": {"name": "f"}}, "tools: write a list of functions"),
     ({"name": "agent", "tools": ["f"]}, "tools.0: write a function, {name: "),
