@@ -46,7 +46,7 @@ class Trace(Record):
     path: str
     sha256: str
     format: Literal["mooncake", "azure"]
-    block_tokens: int = Field(default=512, gt=0)
+    block_tokens: int = Field(default=512, gt=0, description="of a prompt, each with a hash")
     requests: int = Field(gt=0, description="rows in the file")
     request_rate: float = Field(gt=0, description="requests a second, mean over the file")
 

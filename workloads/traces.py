@@ -31,6 +31,7 @@ def read(path: str | Path) -> tuple[Trace, pl.DataFrame]:
 
     Raises UserError naming file, line and column, and the way out.
     """
+    path = Path(path).expanduser().absolute()
     data, kind, table = parse(path)
     span_s = table["at_ns"][-1] / 1e9
     if not span_s:
