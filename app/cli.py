@@ -97,7 +97,8 @@ def evaluate(file: Path, dry_run: bool, fresh: bool, price: float | None, as_jso
 @cli.command()
 @click.option("--url", required=True, help="Where it serves: http://host:port")
 @click.option("--model", help="The served model's name; asked from /v1/models when left out.")
-@click.option("--api", type=click.Choice(["completions", "chat"]), default="completions", show_default=True)
+@click.option("--api", type=click.Choice(["completions", "chat", "tgi", "llama_cpp"]), default="completions",
+              show_default=True, help="tgi and llama_cpp are the engines' own.")
 @click.option("--workload", help="A standard workload's lengths instead of fixed ones (chat, rag, code, …).")
 @click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Scales its lengths.")
 @click.option("--input-tokens", type=click.IntRange(min=1), default=128, show_default=True)

@@ -81,9 +81,9 @@ class LlamaServer:
         """Output lengths are fixed by the client's max_tokens with `ignore_eos`. Temperature 0 repeats exactly, and on
         synthetic weights never picks a token that shows no text, so that tokens and chunks can be counted."""
         return Endpoint(url=url, model=setup.model.name, tokenize_path="/tokenize", tokenize_field="content",
-                        metrics_path="/metrics", usage_in_stream=True,
-                        body={"temperature": 0.0, "ignore_eos": True,
-                              "cache_prompt": setup.engine.batching.prefix_caching})
+                        metrics_path="/metrics", usage_in_stream=True, schema_form="json_schema",
+                        body={"temperature": 0.0, "cache_prompt": setup.engine.batching.prefix_caching},
+                        fixed_length={"ignore_eos": True})
 
     def notes(self, setup: Setup) -> tuple[str, ...]:
         return ()
@@ -134,12 +134,11 @@ class PythonServer:
     def endpoint(self, setup: Setup, url: str, checkpoint: Checkpoint | None) -> Endpoint:
         """It knows no `ignore_eos`: the end tokens are biased away instead. Synthetic weights never end by themselves,
         and are spared the bias, which costs a copy of all logits in Python for every token."""
-        body: dict[str, object] = {"temperature": 0.0, "repeat_penalty": 1.0}
         ends = checkpoint.end_tokens if checkpoint and setup.model.source != "synthetic" else ()
-        if ends:
-            body["logit_bias"] = {str(token): -100.0 for token in ends}
         return Endpoint(url=url, model=setup.model.name, tokenize_path="/extras/tokenize", tokenize_field="input",
-                        usage_in_stream=False, body=body)
+                        usage_in_stream=False, schema_form="json_object",
+                        body={"temperature": 0.0, "repeat_penalty": 1.0},
+                        fixed_length={"logit_bias": {str(token): -100.0 for token in ends}} if ends else {})
 
     def notes(self, setup: Setup) -> tuple[str, ...]:
         if setup.engine.batching.prefix_caching:

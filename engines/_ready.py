@@ -61,7 +61,8 @@ def client(url: str) -> httpx.Client:
 
 def first_token(http: httpx.Client, endpoint: Endpoint, timeout_s: float) -> None:
     """Has one token generated. Raises httpx.HTTPError without an answer, EndpointError when it is not a completion."""
-    body = {"model": endpoint.model, "prompt": "Hello", "max_tokens": 1, **endpoint.body}
+    body = {"model": endpoint.model, "prompt": "Hello", "max_tokens": 1, **endpoint.body,
+            **endpoint.fixed_length}
     answer = http.post(endpoint.completions_path, json=body, timeout=max(timeout_s, 1.0))
     if answer.status_code in _LOADING:
         answer.raise_for_status()

@@ -53,7 +53,7 @@ def load_url(options: dict[str, Any], progress: Progress) -> Loaded:
         raise UserError(f"--out {out}: the folder is not empty; nothing was sent")
     key = os.environ.get("DYNO_API_KEY")
     progress("asking the server")
-    endpoint = control.discover(options["url"], options["model"], key)
+    endpoint = control.discover(options["url"], options["model"], key, workload.api)
     plan = schedule.plan(workload, load, options["seed"])
     progress(f"preparing {plan.height} prompts")
     bodies = prompts.bodies(plan, workload, endpoint, prompts.learn(endpoint, workload.api, key))

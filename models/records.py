@@ -18,9 +18,16 @@ class Endpoint(Record):
     model: str
     completions_path: str = "/v1/completions"
     chat_path: str = "/v1/chat/completions"
+    tgi_path: str = "/generate_stream"
+    llama_cpp_path: str = "/completion"
     tokenize_path: str | None = None
     tokenize_field: str = Field(default="content", description="name of the text field of a tokenize request")
     body: dict[str, object] = Field(default_factory=dict, description="fields this engine adds to every request")
+    fixed_length: dict[str, object] = Field(default_factory=dict, description="fields that forbid the end of an answer"
+                                            " before its limit; left out where the model has to find it")
+    schema_form: Literal["response_format", "json_schema", "json_object"] = Field(
+        default="response_format", description="how OpenAI's APIs take a JSON schema here: as they say; completions in"
+        " llama-server's own field; chat in llama_cpp.server's older form")
     usage_in_stream: bool = True
     metrics_path: str | None = None
 
@@ -73,6 +80,8 @@ class Summary(Record):
     outcomes: dict[str, int]
     window_s: float
     metrics: dict[str, float]
+    intervals: dict[str, tuple[float | None, float | None]] = Field(
+        default_factory=dict, description="95% confidence intervals by metric (models.intervals); None: no such bound")
 
 
 class Measurement(Record):

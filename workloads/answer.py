@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -12,14 +13,13 @@ from workloads import sse
 from workloads.sse import Ints
 
 _DONE = b"[DONE]"
-_FAILED_FINISH = ("error", "abort")
-"""Finish reasons by which vLLM and SGLang say that an answer was given up."""
 
 
 @dataclass
 class Answer:
     """An answer under HTTP 200. `ends` are the offsets in the body at which each chunk with output was whole;
-    `first_reasoning` and `first_content` are positions in it (None: there was none)."""
+    `first_reasoning` and `first_content` are positions in it (None: there was none). `done`: the stream said that it
+    was its end. `documents` are its events as JSON."""
 
     ends: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     first_reasoning: int | None = None
@@ -31,41 +31,64 @@ class Answer:
     output_tokens: int | None = None
     error: str | None = None
     malformed: str | None = None
+    documents: list[Any] = field(default_factory=list, repr=False)
 
 
-def read(body: bytes) -> Answer:
-    """Reads a completions or chat stream, whole or cut off anywhere. Never raises: what cannot be read is `malformed`.
+Output = Literal["content", "reasoning"]
+Take = Callable[[Any, Answer], Output | None]
+"""Notes in an Answer what one event of an API's stream says, and returns which output it carried, if any. May raise
+AttributeError, IndexError, KeyError or TypeError for what is no event of that API."""
 
-    Chunks without visible output (a role, an empty delta) are no tokens; reasoning, content, tool calls and refusals
-    are.
+
+def read(body: bytes, take: Take) -> Answer:
+    """Reads a stream, whole or cut off anywhere. Never raises: what cannot be read is `malformed`.
+
+    Chunks without visible output (a role, an empty delta, a special token) are no tokens; reasoning, content, tool
+    calls and refusals are.
     """
     events = sse.parse(body)
     answer = Answer()
-    if not len(events.data):
+    data = events.data
+    if not data:
         _not_a_stream(body, answer)
         return answer
-    data = events.data
     if _DONE in data:
         answer.done = True
         data = data[:data.index(_DONE)]
+    answer.documents = _documents(data)
     carried: list[int] = []
-    for i, document in enumerate(_documents(data)):
+    for i, document in enumerate(answer.documents):
         try:
-            if events.names and events.names.get(i) == b"error":
-                answer.error = _message(document)
-            kind = None if answer.error else _take(document, answer)
+            if events.names.get(i) == b"error":
+                answer.error = error_text(document)
+                break
+            output = take(document, answer)
         except (AttributeError, IndexError, KeyError, TypeError):
             answer.malformed = f"not a chunk of an answer: {_shown(data[i])}"
             break
         if answer.error is not None:
             break
-        if kind:
-            if kind == "reasoning" and answer.first_reasoning is None:
+        if output is not None:
+            if output == "content":
+                if answer.first_content is None:
+                    answer.first_content = len(carried)
+            elif answer.first_reasoning is None:
                 answer.first_reasoning = len(carried)
-            elif kind == "content" and answer.first_content is None:
-                answer.first_content = len(carried)
             carried.append(i)
     answer.ends = events.ends[carried] if carried else answer.ends
+    return answer
+
+
+def read_whole(body: bytes, take: Take) -> Answer:
+    """Reads an answer that may be one JSON document or a stream, as outside the timed run. Never raises."""
+    document = _document(body)
+    if document is None:
+        return read(body, take)
+    answer = Answer(documents=[document])
+    try:
+        take(document, answer)
+    except (AttributeError, IndexError, KeyError, TypeError):
+        answer.malformed = f"not an answer: {_shown(body)}"
     return answer
 
 
@@ -87,49 +110,16 @@ def _document(data: bytes) -> Any:
         return None
 
 
-def _take(document: Any, answer: Answer) -> str | None:
-    """Notes what one event says; returns `content` or `reasoning` when it carried output."""
-    if document.get("error") or document.get("object") == "error":
-        answer.error = _message(document)
-        return None
-    usage = document.get("usage")
-    if usage:
-        _usage(usage, answer)
-    choices = document.get("choices")
-    if not choices:
-        if choices is None and not usage:
-            raise KeyError("choices")
-        return None
-    choice = choices[0]
-    reason = choice.get("finish_reason")
-    if reason:
-        answer.finish_reason = str(reason)
-        if reason in _FAILED_FINISH:
-            answer.error = f"the engine gave the answer up: finish_reason {reason}"
-    delta = choice.get("delta")
-    if delta is None:
-        return "content" if choice.get("text") else None
-    if delta.get("content") or delta.get("tool_calls") or delta.get("refusal"):
-        return "content"
-    return "reasoning" if delta.get("reasoning_content") or delta.get("reasoning") else None
-
-
-def _usage(usage: Any, answer: Answer) -> None:
-    details = usage.get("prompt_tokens_details") or {}
-    answer.input_tokens = _count(usage.get("prompt_tokens"), answer.input_tokens)
-    answer.output_tokens = _count(usage.get("completion_tokens"), answer.output_tokens)
-    answer.cached_tokens = _count(details.get("cached_tokens"), answer.cached_tokens)
-
-
-def _count(value: object, before: int | None) -> int | None:
-    return value if isinstance(value, int) and 0 <= value < 2**31 else before
+def count(value: object, otherwise: int | None) -> int | None:
+    """Returns a number of tokens as a server said it, or what was known before where it is none."""
+    return value if isinstance(value, int) and 0 <= value < 2**31 else otherwise
 
 
 def _not_a_stream(body: bytes, answer: Answer) -> None:
     """No event at all: an error in plain JSON, something else, or nothing yet."""
     document = _document(body)
     if isinstance(document, dict) and document.get("error"):
-        answer.error = _message(document)
+        answer.error = error_text(document)
     elif body.strip() and not body.lstrip().startswith((b"data:", b":", b"event:", b"id:", b"retry:")):
         answer.malformed = f"not a stream of events: {_shown(body)}"
 
@@ -137,10 +127,10 @@ def _not_a_stream(body: bytes, answer: Answer) -> None:
 def message(body: bytes) -> str:
     """The text of an error answer: its JSON message where there is one, else the body."""
     document = _document(body)
-    return _message(document) if isinstance(document, dict) else body[:4096].decode(errors="replace")
+    return error_text(document) if isinstance(document, dict) else body[:4096].decode(errors="replace")
 
 
-def _message(document: Any) -> str:
+def error_text(document: Any) -> str:
     """OpenAI: {"error": {"message"}}; TGI: {"error": "…"}; FastAPI: {"detail"}; vLLM of old: {"message"}."""
     error = document.get("error") or document.get("detail") or document.get("message") or document
     if isinstance(error, dict) and isinstance(error.get("message"), str):

@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow as pa
 
 from models.frames import REQUESTS
-from workloads import answer
+from models.specs import Workload
+from workloads import answer, dialects, validity
 from workloads.address import redacted
 from workloads.answer import Answer
 from workloads.client import Recording
@@ -21,16 +22,20 @@ _NAMED_STATUS = (400, 401, 404, 422, 429)
 _PLANNED = ("request_index", "session", "turn", "phase", "input_tokens_planned", "output_tokens_planned")
 
 
-def frame(plan: Plan, recordings: Sequence[Recording], t0_ns: int, api_key: str | None = None) -> pl.DataFrame:
-    """Returns one row a recording, in the order of the plan. Stamps are shifted so that t0_ns becomes 0; the key is
-    taken out of every error text."""
+def frame(plan: Plan, workload: Workload, recordings: Sequence[Recording], t0_ns: int, api_key: str | None = None,
+          ) -> pl.DataFrame:
+    """Returns one row a recording, in the order of the plan, each read as the workload's API speaks. Stamps are shifted
+    so that t0_ns becomes 0; the key is taken out of every error text."""
+    take, check = dialects.of(workload.api).take, validity.checker(workload)
     recordings = sorted(recordings, key=lambda r: r.index)
     planned = plan.requests[[r.index for r in recordings]].select(_PLANNED)
     limits = planned["output_tokens_planned"].to_list()
     rows: list[dict[str, Any]] = []
     chunks: list[Ints] = []
     for recording, limit in zip(recordings, limits, strict=True):
-        row, stamps = _row(recording, limit, t0_ns, api_key)
+        said = answer.read(bytes(recording.body), take) if recording.status == 200 else Answer()
+        row, stamps = _row(recording, said, limit, t0_ns, api_key)
+        row["output_valid"] = check(said) if check and row["outcome"] == "ok" else None
         rows.append(row)
         chunks.append(stamps)
     schema = {name: kind for name, kind in REQUESTS.items() if name not in _PLANNED and name != "chunk_ns"}
@@ -38,8 +43,8 @@ def frame(plan: Plan, recordings: Sequence[Recording], t0_ns: int, api_key: str 
     return planned.hstack(seen).with_columns(chunk_ns=_lists(chunks)).select(*REQUESTS).cast(REQUESTS)  # type: ignore[arg-type]
 
 
-def _row(recording: Recording, limit: int, t0_ns: int, api_key: str | None) -> tuple[dict[str, Any], Ints]:
-    said = answer.read(bytes(recording.body)) if recording.status == 200 else Answer()
+def _row(recording: Recording, said: Answer, limit: int, t0_ns: int, api_key: str | None,
+         ) -> tuple[dict[str, Any], Ints]:
     outcome, error = _outcome(recording, said)
     stamps = arrivals(recording, said.ends)
     tokens, source = _output_tokens(said, outcome, limit)

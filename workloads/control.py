@@ -9,15 +9,21 @@ import httpx
 
 from models.errors import EndpointError
 from models.records import Endpoint
+from models.specs import Api
+from workloads import dialects
 from workloads.address import Address, bearer, http, redacted
+from workloads.answer import read_whole
+from workloads.dialects import Dialect
 
 TIMEOUT_S = 10.0
 FIRST_TOKEN_TIMEOUT_S = 300.0
 _TOKENIZERS = (("/tokenize", "content"), ("/tokenize", "prompt"), ("/tokenize", "inputs"),
                ("/extras/tokenize", "input"))
 """Path and text field: llama-server; vLLM and SGLang; TGI; llama_cpp.server."""
-_FIXED_LENGTH: dict[str, object] = {"ignore_eos": True, "temperature": 0.0}
-"""vLLM, SGLang, llama-server: go on until max_tokens, the same each time. Others refuse it or overlook it."""
+_SCHEMA_FORMS = {("/tokenize", "content"): "json_schema", ("/extras/tokenize", "input"): "json_object"}
+_NAMES = (("/info", "model_id"), ("/props", "model_alias"))
+"""Where TGI and llama-server say what they serve, should they not do so at /v1/models."""
+_NO_SUCH_API = (404, 405)
 
 
 def check(url: str, api_key: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
@@ -28,44 +34,62 @@ def check(url: str, api_key: str | None = None, timeout_s: float = TIMEOUT_S) ->
         _ask(client, "GET", "/v1/models", key)
 
 
-def discover(url: str, model: str | None = None, api_key: str | None = None) -> Endpoint:
-    """Finds out how to talk to an OpenAI-compatible server: its model, tokenizer endpoint, whether it takes ignore_eos.
+def discover(url: str, model: str | None = None, api_key: str | None = None, api: Api | None = None) -> Endpoint:
+    """Finds out how to talk to a server: its model, its tokenizer endpoint, whether answers can be kept from ending.
 
-    A trailing /v1 of the URL is dropped. Raises UserError for what is no URL; EndpointError when nothing answers, the
-    key is refused, the model is not served, or several are and none was named.
+    It is asked by the API named, or by whichever it has. A trailing /v1 of the URL is dropped. Raises UserError for
+    what is no URL; EndpointError when nothing answers, the key is refused, the model is not served, or several are and
+    none was named.
     """
     key = bearer(api_key)
     address = Address.parse(url.rstrip("/").removesuffix("/v1"))
     with http(address, key, TIMEOUT_S) as client:
         endpoint = Endpoint(url=address.url, model=_model(client, model, key))
-        for path, field in _TOKENIZERS:
-            tried = endpoint.model_copy(update={"tokenize_path": path, "tokenize_field": field})
-            if tokenize(client, tried, "one two three"):
-                endpoint = tried
+        endpoint = _with_tokenizer(client, endpoint)
+        told: list[httpx.Response] = []
+        for dialect in dialects.candidates(api):
+            for fixed in ({"body": dict(dialect.sampling), "fixed_length": dict(dialect.fixed_length)}, {}):
+                candidate = endpoint.model_copy(update=fixed)
+                answer = _one_token(client, candidate, dialect, key)
+                if _answered(answer, dialect):
+                    return candidate
+                told.append(answer)
+                if answer.status_code in _NO_SUCH_API:
+                    break
+            else:
                 break
-        fixed = endpoint.model_copy(update={"body": dict(_FIXED_LENGTH)})
-        for candidate in (fixed, endpoint):
-            answer = _one_token(client, candidate, key)
-            if answer.status_code == 200:
-                return candidate
-    raise EndpointError(f"{address.url}: {endpoint.model} does not answer: {_says(answer, key)}")
+    raise EndpointError(f"{address.url}: {endpoint.model} does not answer: {_says(_telling(told), key)}")
 
 
-def settle(endpoint: Endpoint, api_key: str | None = None, timeout_s: float = 120.0) -> None:
+def _with_tokenizer(client: httpx.Client, endpoint: Endpoint) -> Endpoint:
+    """The endpoint with its tokenizer, by which llama.cpp's servers are known."""
+    for path, field in _TOKENIZERS:
+        tried = endpoint.model_copy(update={"tokenize_path": path, "tokenize_field": field})
+        if tokenize(client, tried, "one two three"):
+            own = _SCHEMA_FORMS.get((path, field))
+            return tried.model_copy(update={"schema_form": own} if own else {})
+    return endpoint
+
+
+def settle(endpoint: Endpoint, api_key: str | None = None, timeout_s: float = 120.0, api: Api | None = None) -> None:
     """Returns once one token was answered, as after a load whose last requests were cut off. Raises EndpointError when
     none is within timeout_s."""
     key, deadline = bearer(api_key), time.monotonic() + timeout_s
     trouble = "no answer"
     with http(Address.parse(endpoint.url), key, timeout_s) as client:
         while (left_s := deadline - time.monotonic()) > 0:
+            told: list[httpx.Response] = []
             try:
-                answer = _one_token(client, endpoint, key, left_s)
+                for dialect in dialects.candidates(api):
+                    answer = _one_token(client, endpoint, dialect, key, left_s)
+                    if _answered(answer, dialect):
+                        return
+                    told.append(answer)
+                    if answer.status_code not in _NO_SUCH_API:
+                        break
+                trouble = _says(_telling(told), key)
             except EndpointError as error:
                 trouble = str(error)
-            else:
-                if answer.status_code == 200:
-                    return
-                trouble = _says(answer, key)
             time.sleep(0.05)
     raise EndpointError(f"{endpoint.url} does not answer a request of one token after {timeout_s:g} s: {trouble}")
 
@@ -87,30 +111,35 @@ def tokenize(client: httpx.Client, endpoint: Endpoint, text: str) -> list[int] |
     return ids if all(isinstance(t, int) for t in ids) else None
 
 
-def prompt_tokens(client: httpx.Client, endpoint: Endpoint, **question: object) -> int | None:
+def prompt_tokens(client: httpx.Client, endpoint: Endpoint, api: Api | None = None, /, **question: object,
+                  ) -> int | None:
     """Asks for one token and returns the prompt's tokens as the server counted them; None when it does not say.
 
-    question: prompt=… for completions, messages=… for chat.
+    question: prompt=…, or messages=… for chat, which is asked by the API named or by whichever takes it.
     """
-    path = endpoint.chat_path if "messages" in question else endpoint.completions_path
-    body = {"model": endpoint.model, **question, **endpoint.body, "max_tokens": 1}
-    try:
-        answer = client.post(path, json=body, timeout=FIRST_TOKEN_TIMEOUT_S)
-        count = answer.json()["usage"]["prompt_tokens"] if answer.status_code == 200 else None
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return None
-    return count if isinstance(count, int) else None
+    for dialect in dialects.candidates(api, "messages" if "messages" in question else "prompt"):
+        body = dialect.asker(endpoint, None, False)(question, 1)
+        try:
+            answer = client.post(dialect.path(endpoint), json=body, timeout=FIRST_TOKEN_TIMEOUT_S)
+        except httpx.HTTPError:
+            return None
+        if answer.status_code == 200:
+            return read_whole(answer.content, dialect.take).input_tokens
+        if answer.status_code not in _NO_SUCH_API:
+            return None
+    return None
 
 
-def _one_token(client: httpx.Client, endpoint: Endpoint, key: str | None,
+def _one_token(client: httpx.Client, endpoint: Endpoint, dialect: Dialect, key: str | None,
                timeout_s: float = FIRST_TOKEN_TIMEOUT_S) -> httpx.Response:
-    """By completions, or by chat where there are none."""
-    body = {"model": endpoint.model, **endpoint.body, "max_tokens": 1}
-    answer = _ask(client, "POST", endpoint.completions_path, key, {**body, "prompt": "Hello"}, timeout_s)
-    if answer.status_code in (404, 405):
-        chat = {**body, "messages": [{"role": "user", "content": "Hello"}]}
-        answer = _ask(client, "POST", endpoint.chat_path, key, chat, timeout_s)
-    return answer
+    question: dict[str, object] = (
+        {"messages": [{"role": "user", "content": "Hello"}]} if dialect.chat else {"prompt": "Hello"})
+    body = dialect.asker(endpoint, None, False)(question, 1)
+    return _ask(client, "POST", dialect.path(endpoint), key, body, timeout_s)
+
+
+def _answered(answer: httpx.Response, dialect: Dialect) -> bool:
+    return answer.status_code == 200 and read_whole(answer.content, dialect.take).error is None
 
 
 def _model(client: httpx.Client, wanted: str | None, key: str | None) -> str:
@@ -126,10 +155,23 @@ def _model(client: httpx.Client, wanted: str | None, key: str | None) -> str:
         if served and wanted not in served:
             raise EndpointError(f"{client.base_url} does not serve {wanted!r}; it serves {', '.join(served)}")
         return wanted
+    if not served:
+        served = _named_elsewhere(client, key)
     if len(served) != 1:
         raise EndpointError(f"{client.base_url} names no model at /v1/models; say which with --model" if not served else
                             f"{client.base_url} serves {', '.join(served)}; say which with --model")
     return served[0]
+
+
+def _named_elsewhere(client: httpx.Client, key: str | None) -> list[str]:
+    for path, field in _NAMES:
+        try:
+            name = _ask(client, "GET", path, key).json()[field]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(name, str) and name:
+            return [name]
+    return []
 
 
 def _ask(client: httpx.Client, method: str, path: str, key: str | None, body: Any = None,
@@ -141,6 +183,11 @@ def _ask(client: httpx.Client, method: str, path: str, key: str | None, body: An
         raise EndpointError(f"{client.base_url}: no answer from {path} within {timeout_s:g} s") from None
     except httpx.TransportError as error:
         raise EndpointError(f"{client.base_url}: nothing answers there: {redacted(str(error), key)}") from None
+
+
+def _telling(told: list[httpx.Response]) -> httpx.Response:
+    """The first that is more than the lack of an API; else the first, which may mean that the model is not there."""
+    return next((answer for answer in told if answer.status_code not in _NO_SUCH_API), told[0])
 
 
 def _says(answer: httpx.Response, key: str | None) -> str:

@@ -25,6 +25,7 @@ import polars as pl
 
 from models.records import Endpoint
 from models.specs import Load, Workload
+from workloads import dialects, validity
 from workloads.address import Address, bearer
 from workloads.alarm import alarm
 from workloads.client import Recording
@@ -73,7 +74,8 @@ def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: End
         raise ValueError(f"{len(bodies)} bodies for {plan.height} planned requests")
     key = bearer(api_key)
     allow_connections(load.concurrency or 1, load.concurrency or OPEN_LOOP_CONNECTIONS)
-    path = endpoint.chat_path if workload.api == "chat" else endpoint.completions_path
+    path = dialects.of(workload.api).path(endpoint)
+    validity.checker(workload)  # a schema that cannot be used is found before anything is sent
     with asyncio.Runner(loop_factory=_new_loop) as runner:  # leaves no task and no loop behind
         loop = runner.get_loop()
         run = _Run(loop, plan, bodies, workload, load)
@@ -89,7 +91,8 @@ def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: End
             loop.run_until_complete(pool.close())
     t0_ns = start_ns if t0_ns is None else t0_ns
     anchor = dt.datetime.now(dt.UTC) - dt.timedelta(microseconds=(perf_counter_ns() - t0_ns) / 1000)
-    return Drive(frame(plan, run.recordings, t0_ns, key), anchor.isoformat(), duration_s, cpu_s, run.truncated)
+    requests = frame(plan, workload, run.recordings, t0_ns, key)
+    return Drive(requests, anchor.isoformat(), duration_s, cpu_s, run.truncated)
 
 
 class _Run:

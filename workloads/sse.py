@@ -30,15 +30,23 @@ def parse(body: bytes) -> Events:
 
 
 def _plain(body: bytes) -> Events | None:
-    """The form nearly every engine sends, `data: …` and one blank line; None for any other. Far faster."""
-    blocks = body.split(b"\n\n")
-    rest = blocks.pop()
-    if b"\r" in body or body.count(b"\n") != 2 * len(blocks) + rest.count(b"\n"):
+    """The form nearly every engine sends, `data: …` (TGI: `data:…`) and one blank line; None for any other. Far faster:
+    the bytes are only looked at by methods of `bytes`."""
+    field = b"data: " if body.startswith(b"data: ") else b"data:"
+    if not body.startswith(field) or b"\r" in body or (field == b"data:" and b"\n\ndata: " in body):
         return None
-    if not all(block.startswith(b"data: ") for block in blocks):
+    data = body[len(field):].split(b"\n\n" + field)
+    rest = b""
+    if data[-1].endswith(b"\n\n"):
+        data[-1] = data[-1][:-2]
+    elif data[-1].count(b"\n\n"):
         return None
-    ends = np.cumsum(np.fromiter((len(block) + 2 for block in blocks), np.int64, len(blocks)))
-    return Events([block[6:] for block in blocks], ends, {})
+    else:
+        rest = data.pop()
+    if body.count(b"\n") != 2 * len(data) + rest.count(b"\n"):
+        return None
+    lengths = np.fromiter(map(len, data), np.int64, len(data))
+    return Events(data, np.cumsum(lengths + (len(field) + 2)), {})
 
 
 def _general(body: bytes) -> Events:

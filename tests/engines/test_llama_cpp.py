@@ -27,7 +27,7 @@ def stream(endpoint: Endpoint, path: str, tokens: int, **body: object) -> tuple[
     """Returns the texts of the chunks, the finish reason and the usage of one streamed answer."""
     texts, finish, usage = [], None, {}
     asked = {"model": endpoint.model, "max_tokens": tokens, "stream": True, "stream_options": {"include_usage": True},
-             **endpoint.body, **body}
+             **endpoint.body, **endpoint.fixed_length, **body}
     with httpx.stream("POST", endpoint.url + path, json=asked, timeout=60) as answer:
         assert answer.status_code == 200
         for line in answer.iter_lines():
@@ -164,7 +164,7 @@ def test_a_model_that_can_end_is_kept_from_it(llama_install: Toolchain, setup_of
     shutil.copy(checkpoint(resolve_model("synthetic-llama-15m"), "Q4_0").path, path)
     setup = setup_of(resolve_model(str(path)), variant="llama_cpp.server")
     with launch(setup, tmp_path / "engine.log") as engine:
-        assert engine.endpoint.body["logit_bias"] == {"2": -100.0}
+        assert engine.endpoint.fixed_length["logit_bias"] == {"2": -100.0}
         assert len(complete(engine, tokens=16)[0]) == 16
 
 

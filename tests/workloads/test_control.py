@@ -10,9 +10,10 @@ import pytest
 
 from models.errors import EndpointError, UserError
 from models.records import Endpoint
-from tests.workloads.truth import CLOSE, HOLD, Asked, Step, TruthServer, answer, plain
+from models.specs import Api
+from tests.workloads.truth import CLOSE, HOLD, Asked, Step, TruthServer, answer, plain, whole
 from workloads import control
-from workloads.address import Address, redacted
+from workloads.address import Address, http, redacted
 
 KEY = "sk-very-secret-0123456789"
 
@@ -21,7 +22,7 @@ def test_discover_finds_model_tokenizer_and_what_is_accepted() -> None:
     with TruthServer(models=["m-8b"]) as server:
         found = control.discover(server.url + "/v1/")
     assert found == Endpoint(url=server.url, model="m-8b", tokenize_path="/tokenize", tokenize_field="content",
-                             body={"ignore_eos": True, "temperature": 0.0})
+                             schema_form="json_schema", body={"temperature": 0.0}, fixed_length={"ignore_eos": True})
 
 
 def test_discover_leaves_out_what_is_refused() -> None:
@@ -39,6 +40,46 @@ def test_discover_works_where_there_is_only_chat() -> None:
     with TruthServer(chat) as server:
         assert control.discover(server.url).model == "truth"
         control.settle(server.endpoint())
+
+
+NATIVE: tuple[Api, ...] = ("tgi", "llama_cpp")
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("api", NATIVE)
+def test_discover_and_settle_work_where_there_is_only_the_engine_s_own_api(api: Api, named: bool) -> None:
+    with TruthServer(apis=(api,), models=["m-8b"]) as server:
+        found = control.discover(server.url, api=api if named else None)
+        control.settle(found, api=api if named else None)
+        with http(Address.parse(server.url), None, 10) as client:
+            assert control.prompt_tokens(client, found, api if named else None, prompt="one two six") == 4
+    own = {"body": {"temperature": 0.0}, "fixed_length": {"ignore_eos": True}, "schema_form": "json_schema"}
+    assert found == Endpoint.model_validate({
+        "url": server.url, "model": "m-8b", "tokenize_path": "/tokenize",
+        "tokenize_field": "inputs" if api == "tgi" else "content", **(own if api == "llama_cpp" else {})})
+
+
+@pytest.mark.parametrize("api", NATIVE)
+def test_an_api_that_is_not_there_is_said(api: Api) -> None:
+    with TruthServer() as server, pytest.raises(EndpointError, match="truth does not answer: HTTP 404"):
+        control.discover(server.url, api=api)
+    with TruthServer() as server, pytest.raises(EndpointError, match="HTTP 404"):
+        control.settle(server.endpoint(), timeout_s=0.3, api=api)
+
+
+def test_of_several_refusals_the_telling_one_is_said() -> None:
+    gone = [plain("404 Not Found", b'{"error": {"message": "the model m does not exist"}}')]
+    with TruthServer(lambda asked: gone) as server, pytest.raises(EndpointError, match="the model m does not exist"):
+        control.discover(server.url, "truth")
+
+
+def test_an_error_under_200_is_no_answer() -> None:
+    overloaded = [whole(b'data:{"error":"Model is overloaded","error_type":"overloaded"}\n\n')]
+    with TruthServer(lambda asked: overloaded, apis=("tgi",)) as server:
+        with pytest.raises(EndpointError, match="Model is overloaded"):
+            control.discover(server.url)
+        with pytest.raises(EndpointError, match="Model is overloaded"):
+            control.settle(server.endpoint(), timeout_s=0.3)
 
 
 @pytest.mark.parametrize(("more", "model", "said"), [

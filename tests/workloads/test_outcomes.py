@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from models.errors import UserError
 from models.frames import OUTCOMES
 from models.records import Endpoint
-from models.specs import Load
+from models.specs import Api, Load
 from models.summary import summarise
 from tests.workloads.test_driver import run, workload
 from tests.workloads.truth import (
@@ -37,7 +37,9 @@ from tests.workloads.truth import (
     delta,
     event,
     in_pieces,
+    llama,
     plain,
+    tgi,
     token,
     usage,
     whole,
@@ -48,12 +50,16 @@ STARTED = HEADERS + b"\r\n" + chunk(token("one")) + chunk(token(" two"))
 ERROR = b'{"error": {"message": "slow down", "type": "rate"}}'
 
 
-def first(script: Callable[[Asked], Iterable[Step]] | Iterable[Step], **load: object) -> dict[str, object]:
+EVERY_API: tuple[Api, ...] = ("completions", "chat", "tgi", "llama_cpp")
+
+
+def first(script: Callable[[Asked], Iterable[Step]] | Iterable[Step], api: Api = "completions", **load: object,
+          ) -> dict[str, object]:
     """The row of a single request answered by a script."""
     play = script if callable(script) else lambda asked: script
-    with TruthServer(play) as server:
+    with TruthServer(play, apis=EVERY_API) as server:
         what = Load.model_validate({"concurrency": 1, "requests": 1, "warmup_requests": 0, **load})
-        return run(server.endpoint(), what).requests.row(0, named=True)
+        return run(server.endpoint(), what, workload(api=api)).requests.row(0, named=True)
 
 
 FAULTS: dict[str, tuple[list[Step], str, int | None, str]] = {
@@ -98,6 +104,55 @@ def test_a_fault_is_its_own_outcome_and_gives_no_latency(name: str) -> None:
     assert (row["outcome"], row["http_status"]) == (outcome, status)
     assert outcome in OUTCOMES and said in str(row["error"] or "")
     assert row["done_ns"] is not None and row["planned_ns"] == 0
+
+
+OVERLOADED = b'{"error": "Model is overloaded", "error_type": "overloaded"}'
+FAULTS_OF: dict[tuple[Api, str], tuple[list[Step], str, int, str]] = {
+    ("chat", "no finish reason"): ([whole(delta(content="a"), DONE)], "truncated", 200, "without a finish reason"),
+    ("chat", "error event"): ([whole(delta(content="a"), event({"error": {"message": "no memory"}}), DONE)],
+                              "error_event", 200, "no memory"),
+    ("chat", "completions' chunks"): ([whole(event({"text": "a"}), DONE)], "malformed", 200, "not a chunk"),
+    ("tgi", "no details"): ([whole(tgi("a"), tgi("b"))], "truncated", 200, "without a finish reason"),
+    ("tgi", "closed in mid-stream"): ([HEADERS + b"\r\n" + chunk(tgi("a")), CLOSE], "truncated", 200, "finish reason"),
+    ("tgi", "overloaded in mid-stream"): ([whole(tgi("a"), b"data:" + OVERLOADED + b"\n\n")], "error_event", 200,
+                                          "Model is overloaded"),
+    ("tgi", "overloaded"): ([plain("429 Too Many Requests", OVERLOADED)], "http_429", 429, "Model is overloaded"),
+    ("tgi", "validation"): ([plain("422 Unprocessable Entity", b'{"error": "`inputs` must have less", "error_type":'
+                                   b' "validation"}')], "http_422", 422, "`inputs` must have less"),
+    ("tgi", "generation"): ([plain("424 Failed Dependency", b'{"error": "it failed", "error_type": "generation"}')],
+                            "http_4xx", 424, "it failed"),
+    ("tgi", "another API's chunks"): ([whole(token("a"), DONE)], "malformed", 200, "not a chunk"),
+    ("llama_cpp", "no reason to stop"): ([whole(llama("a"), llama("", "none"))], "truncated", 200, "without a finish"),
+    ("llama_cpp", "closed in mid-stream"): ([HEADERS + b"\r\n" + chunk(llama("a")), CLOSE], "truncated", 200, ""),
+    ("llama_cpp", "error event"): ([whole(llama("a"), event({"error": {"code": 500, "message": "slot died"}}))],
+                                   "error_event", 200, "slot died"),
+    ("llama_cpp", "another API's chunks"): ([whole(token("a"), DONE)], "malformed", 200, "not a chunk"),
+}
+
+
+@pytest.mark.parametrize(("api", "name"), FAULTS_OF)
+def test_a_fault_is_its_own_outcome_by_every_api(api: Api, name: str) -> None:
+    steps, outcome, status, said = FAULTS_OF[api, name]
+    row = first(steps, api)
+    assert (row["outcome"], row["http_status"]) == (outcome, status) and said in str(row["error"])
+
+
+@pytest.mark.parametrize("api", EVERY_API)
+def test_a_slow_answer_is_ok_and_a_stalled_one_is_not(api: Api) -> None:
+    def stalled(asked: Asked) -> Iterable[Step]:
+        return [*list(answer(asked))[:3], HOLD]
+    slow, held = first(lambda asked: answer(asked, 0.1, 0.1), api, timeout_s=5), first(stalled, api, timeout_s=0.3)
+    assert (slow["outcome"], slow["finish_reason"], slow["output_tokens"]) == ("ok", "length", 3)
+    assert held["outcome"] == "timeout" and held["finish_reason"] is None and held["output_tokens"] == 1
+
+
+def test_an_end_by_the_model_has_one_name() -> None:
+    endings: list[tuple[Api, bytes]] = [
+        ("completions", token("a", "stop") + DONE), ("tgi", tgi("a", "eos_token")), ("tgi", tgi("a", "stop_sequence")),
+        ("llama_cpp", llama("a") + llama("", "eos")), ("llama_cpp", llama("a") + llama("", "word"))]
+    for api, stream in endings:
+        row = first([whole(stream)], api)
+        assert (row["outcome"], row["finish_reason"], row["output_tokens"]) == ("ok", "stop", 1)
 
 
 def test_a_failed_request_is_counted_and_is_no_latency_sample() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from models.records import Endpoint
+from models.specs import Api
 
 RESET: Literal["reset"] = "reset"      # the connection is torn down
 CLOSE: Literal["close"] = "close"      # the connection is closed in good order
@@ -63,6 +64,26 @@ def usage(prompt: int, completion: int, cached: int | None = None) -> bytes:
 DONE = b"data: [DONE]\n\n"
 
 
+def tgi(text: str, finish: str | None = None, tokens: int = 1, prompt: int = 5, special: bool = False) -> bytes:
+    """A token of TGI's own stream, which has no space behind `data:`; the last has the whole text and the details."""
+    details = {"finish_reason": finish, "generated_tokens": tokens, "seed": None, "input_length": prompt}
+    document = {"index": tokens, "token": {"id": 7, "text": text, "logprob": -0.5, "special": special},
+                "generated_text": "all of it" if finish else None, "details": details if finish else None}
+    return b"data:" + json.dumps(document).encode() + b"\n\n"
+
+
+def llama(text: str, finish: str | None = None, tokens: int = 1, prompt: int = 5, cached: int = 0) -> bytes:
+    """An event of llama.cpp's own stream; the last says why it ended and what was counted."""
+    return event(llama_document(text, finish, tokens, prompt, cached))
+
+
+def llama_document(text: str, finish: str | None, tokens: int, prompt: int, cached: int = 0) -> dict[str, object]:
+    more = {"stop_type": finish, "tokens_cached": prompt + tokens,
+            "timings": {"cache_n": cached, "prompt_n": prompt - cached}} if finish else {}
+    return {"index": 0, "content": text, "tokens": [7], "stop": finish is not None, "tokens_predicted": tokens,
+            "tokens_evaluated": prompt, **more}
+
+
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
@@ -79,26 +100,53 @@ def plain(status: str, body: bytes, headers: str = "") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
+PATHS: dict[str, Api] = {"/v1/completions": "completions", "/v1/chat/completions": "chat", "/generate_stream": "tgi",
+                         "/completion": "llama_cpp"}
+
+
 def answer(asked: Asked, ttft_s: float = 0.0, itl_s: float = 0.0) -> Iterator[Step]:
-    """What a sound engine does: as many tokens as wanted, one a chunk, usage where asked for; JSON without `stream`."""
-    wanted = int(asked.body["max_tokens"])
-    counted = count(asked.body)
-    if not asked.body.get("stream"):
-        said = {"message": {"content": "a"}} if "messages" in asked.body else {"text": "a"}
-        document = {"choices": [{**said, "finish_reason": "length"}],
-                    "usage": {"prompt_tokens": counted, "completion_tokens": wanted}}
-        yield plain("200 OK", json.dumps(document).encode())
+    """What a sound engine does: as many tokens as wanted, one a chunk, usage where asked for; JSON without `stream`,
+    but for TGI, which always streams there."""
+    api, counted = PATHS[asked.path], count(asked.body)
+    if api != "tgi" and not asked.body.get("stream"):
+        yield plain("200 OK", json.dumps(in_one_piece(asked)).encode())
         return
     yield HEADERS + b"\r\n"
     yield ttft_s
-    for i in range(wanted):
+    n = wanted(asked.body)
+    for i in range(n):
         if i:
             yield itl_s
-        finish = "length" if i == wanted - 1 else None
-        yield chunk(delta(finish, content=f" w{i}") if "messages" in asked.body else token(f" w{i}", finish))
+        yield chunk(one(api, i, n, counted))
+    if api == "llama_cpp":
+        yield chunk(llama("", "limit", n, counted))
     if asked.body.get("stream_options", {}).get("include_usage"):
-        yield chunk(usage(counted, wanted, 0))
-    yield chunk(DONE) + LAST
+        yield chunk(usage(counted, n, 0))
+    yield (chunk(DONE) if api in ("completions", "chat") else b"") + LAST
+
+
+def one(api: Api, i: int, n: int, counted: int) -> bytes:
+    """The i-th of n tokens of an answer."""
+    text, last = f" w{i}", "length" if i == n - 1 else None
+    if api == "tgi":
+        return tgi(text, last, i + 1, counted)
+    if api == "llama_cpp":
+        return llama(text, None, i + 1, counted)
+    return delta(last, content=text) if api == "chat" else token(text, last)
+
+
+def wanted(body: dict[str, Any]) -> int:
+    """How many tokens are asked for, by whichever API."""
+    return int(body.get("max_tokens") or body.get("n_predict") or body["parameters"]["max_new_tokens"])
+
+
+def in_one_piece(asked: Asked) -> dict[str, object]:
+    counted, n = count(asked.body), wanted(asked.body)
+    if PATHS[asked.path] == "llama_cpp":
+        return llama_document("a", "limit", n, counted)
+    said = {"message": {"content": "a"}} if "messages" in asked.body else {"text": "a"}
+    return {"choices": [{**said, "finish_reason": "length"}],
+            "usage": {"prompt_tokens": counted, "completion_tokens": n}}
 
 
 def tokens(text: str) -> list[str]:
@@ -111,18 +159,20 @@ def count(body: dict[str, Any]) -> int:
     """Prompt tokens as this server counts them: a start token; or a template around every message of a chat."""
     if "messages" in body:
         return TEMPLATE["chat"] + sum(TEMPLATE["message"] + len(tokens(m["content"])) for m in body["messages"])
-    return BOS + len(tokens(body["prompt"]))
+    return BOS + len(tokens(body["prompt"] if "prompt" in body else body["inputs"]))
 
 
 @dataclass
 class TruthServer:
     """`with TruthServer(script) as server`. `asked` has every request, `most_busy` the most that were answered at once,
-    `left` how many connections the client closed while an answer was under way."""
+    `left` how many connections the client closed while an answer was under way. A server that has neither of OpenAI's
+    `apis` tells its model and tokens in its own way only."""
 
     script: Script = answer
     tls: ssl.SSLContext | None = None
     tokenize: bool = True
     models: list[str] = field(default_factory=lambda: ["truth"])
+    apis: tuple[Api, ...] = ("completions", "chat")
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
     open: int = 0
@@ -215,17 +265,27 @@ class TruthServer:
         return True
 
     def _route(self, asked: Asked) -> Iterable[Step]:
-        if asked.path == "/v1/models":
-            body = json.dumps({"data": [{"id": m} for m in self.models]}).encode()
-            return [plain("200 OK", body)]
-        if asked.path == "/tokenize":
-            if not self.tokenize:
-                return [plain("404 Not Found", b"{}")]
-            ids = [self._pieces.setdefault(p, len(self._pieces)) for p in tokens(asked.body.get("content", ""))]
-            return [plain("200 OK", json.dumps({"tokens": ids}).encode())]
-        if asked.path in ("/v1/completions", "/v1/chat/completions"):
+        api = PATHS.get(asked.path)
+        if api in self.apis:
             return self.script(asked)
-        return [plain("404 Not Found", b'{"error": {"message": "no such path"}}')]
+        native = self.apis[0] if self.apis in (("tgi",), ("llama_cpp",)) else None
+        found = self._told(asked, native) if api is None else None
+        if found is None:
+            return [plain("404 Not Found", b'{"error": {"message": "no such path"}}')]
+        return [plain("200 OK", json.dumps(found).encode())]
+
+    def _told(self, asked: Asked, native: Api | None) -> object:
+        """What is said beside answers; None where there is nothing."""
+        if asked.path == "/tokenize" and self.tokenize:
+            text = asked.body.get("inputs" if native == "tgi" else "content")
+            if text is None and native == "tgi":
+                return None
+            ids = [self._pieces.setdefault(p, len(self._pieces)) for p in tokens(text or "")]
+            return [{"id": i, "text": "", "start": 0, "stop": 0} for i in ids] if native == "tgi" else {"tokens": ids}
+        if native is None:
+            return {"data": [{"id": m} for m in self.models]} if asked.path == "/v1/models" else None
+        name = {("tgi", "/info"): "model_id", ("llama_cpp", "/props"): "model_alias"}.get((native, asked.path))
+        return {name: self.models[0]} if name else None
 
 
 def in_pieces(data: bytes, *at: int) -> Iterator[Step]:
