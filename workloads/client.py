@@ -19,8 +19,10 @@ Ending = Literal["complete", "closed", "reset", "timeout", "refused", "malformed
 
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
-"""Linux: acknowledge at once, asked for anew after each read. Otherwise a server without TCP_NODELAY holds its second
-small write back until our delayed acknowledgement, 40 ms, and what is measured is that."""
+"""Linux: acknowledge at once, asked for anew after each read. Otherwise a server without TCP_NODELAY holds its next
+small write back until our delayed acknowledgement, 40 ms, and what is measured is that. It costs a packet a token, so
+it is done until the first token, and from the first gap on that may be such a delay."""
+_MAYBE_DELAYED_NS = 30_000_000
 
 
 class Recording:
@@ -58,6 +60,9 @@ class Owner(Protocol):
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
 
+    eager: bool
+    """Acknowledge every read at once."""
+
 
 class Connection(asyncio.Protocol):
     """One connection, one request at a time. `direct`: its socket may be written to past the transport (no TLS)."""
@@ -80,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._status: int | None = None
         self._body = recording.body
         self.on_body = recording.body.extend
+        self._last = 0
         self._stamp, self._end = recording.stamps.append, recording.ends.append
         self._parser = HttpResponseParser(self)
         self._feed = self._parser.feed_data
@@ -110,11 +116,21 @@ class Connection(asyncio.Protocol):
             self.finish("malformed", now, f"not HTTP: {error}")
             return
         self._stamp(now)
-        self._end(len(self._body))
-        if _QUICKACK is not None:
-            self.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        self._end(length := len(self._body))
+        if self._last and not self.owner.eager and now - self._last < _MAYBE_DELAYED_NS:
+            self._last = now
+        else:
+            self._acknowledge(now, length)
         if self._over:
             self.finish("complete", now)
+
+    def _acknowledge(self, now: int, length: int) -> None:
+        if self._last and now - self._last >= _MAYBE_DELAYED_NS:
+            self.owner.eager = True
+        if length:
+            self._last = now  # of the last read with a body
+        if _QUICKACK is not None:
+            self.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() in (b"content-length", b"transfer-encoding"):

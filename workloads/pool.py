@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from models.errors import EndpointError, UserError
 from workloads.address import Address, tls_context
 from workloads.client import Connection, Ending, Recording
+from workloads.sockets import Sockets
 
 DIALS_AT_ONCE = 64
 """Connections being opened together: more would overflow short listen queues, which costs a second each."""
@@ -30,6 +32,7 @@ class Pool:
                  timeout_s: float, on_end: Callable[[Recording], None], spare: bool = False) -> None:
         self._loop, self._address, self._timeout_s, self._on_end = loop, address, timeout_s, on_end
         self._tls = tls_context() if address.tls else None
+        self._sockets = Sockets(loop) if self._tls is None and sys.platform == "linux" else None
         lines = [f"POST {address.prefix}{path} HTTP/1.1", f"Host: {address.host_header}", "User-Agent: dyno",
                  "Accept: text/event-stream", "Content-Type: application/json",
                  *([f"Authorization: Bearer {api_key}"] if api_key else []), "Content-Length: "]
@@ -41,6 +44,7 @@ class Pool:
         self._single_use, self._spare = False, spare
         self._where: tuple[int, Any] = (socket.AF_INET, (address.host, address.port))
         self.busy: set[Recording] = set()
+        self.eager = False
 
     async def open(self, count: int) -> None:
         """Finds the address and opens `count` connections beforehand; those refused are dialled again when needed.
@@ -109,9 +113,12 @@ class Pool:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with asyncio.timeout(self._timeout_s):
                 await self._loop.sock_connect(sock, where)
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self, sock, direct=self._tls is None), sock=sock, ssl=self._tls,
-                    server_hostname=self._address.host if self._tls else None)
+                connection = Connection(self, sock, direct=self._tls is None)
+                if self._sockets:
+                    self._sockets.adopt(sock, connection)
+                else:
+                    await self._loop.create_connection(lambda: connection, sock=sock, ssl=self._tls,
+                                                       server_hostname=self._address.host if self._tls else None)
         except BaseException:
             sock.close()
             raise
@@ -179,6 +186,8 @@ class Pool:
             async with asyncio.timeout(CLOSING_S):
                 while self._connections:
                     await asyncio.sleep(0)
+        if self._sockets:
+            self._sockets.close()
 
 
 def allow_connections(needed: int, wanted: int) -> None:
