@@ -6,6 +6,7 @@ No text is copied from anywhere: words are made of syllables, plus a few dozen o
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,8 +14,11 @@ import httpx
 import numpy as np
 
 from models.records import Endpoint
+from models.specs import Api, Workload
 from workloads.address import Address, bearer, http
 from workloads.control import prompt_tokens, tokenize
+from workloads.dialects import functions
+from workloads.structured import asked, instruction
 
 # ruff: noqa: SIM905
 COMMON = ("the of and to in is it you that he was for on are with as his they be at one have this from or had by word "
@@ -27,6 +31,8 @@ CANDIDATES = 4000
 WORDS_MIN = 64
 PROBE_WORDS = 8
 QUERY_TIMEOUT_S = 60.0
+LETTERS_PER_TOKEN = 4
+"""Of English and JSON, roughly."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,9 @@ class Vocabulary:
 
     source: `tokenizer` (each word is one token by the server's own tokenizer), `calibrated` (tokens per word from the
     usage of two probes) or `assumed` (the server says neither: one token a word). Overheads are tokens beside the
-    words: of a completions prompt (BOS), of a chat with one user message, with a system message too (None: the
-    template takes none), and of each further pair of an assistant's and a user's message.
+    words: of a plain prompt (BOS), of a chat with one user message, with a system message too (None: the
+    template takes none), and of each further pair of an assistant's and a user's message. `fit` adds those of one
+    workload: of the sentences that ask for its form of answer, and of the functions it offers.
     """
 
     words: tuple[str, ...]
@@ -46,25 +53,52 @@ class Vocabulary:
     chat_overhead: int = 0
     chat_system_overhead: int | None = 0
     chat_turn_overhead: int = 0
+    asking_tokens: int = 0
+    tools_tokens: int = 0
 
     def count(self, tokens: int) -> int:
         """Returns how many words make that many tokens: at least one."""
         return max(1, round(tokens / self.tokens_per_word))
 
 
-def learn(endpoint: Endpoint, api: Literal["completions", "chat"] | None = None, api_key: str | None = None,
-          ) -> Vocabulary:
+def learn(endpoint: Endpoint, api: Api | None = None, api_key: str | None = None) -> Vocabulary:
     """Learns words and overheads from a server that answers: two requests to its tokenizer where it has one, and up to
     six of one token each (fewer when only one `api` will be used). Never raises for what a server does not offer;
     `source` says how sure the lengths are."""
     key = bearer(api_key)
     with http(Address.parse(endpoint.url), key, QUERY_TIMEOUT_S) as client:
         words = _single_tokens(client, endpoint)
-        per_word = 1.0 if words else _tokens_per_word(client, endpoint)
+        per_word = 1.0 if words else _tokens_per_word(client, endpoint, None if api == "chat" else api)
         source: Literal["tokenizer", "calibrated", "assumed"] = (
             "tokenizer" if words else "assumed" if per_word is None else "calibrated")
         known = Vocabulary(tuple(words or COMMON), per_word or 1.0, source)
         return _with_overheads(known, client, endpoint, api)
+
+
+def fit(known: Vocabulary, workload: Workload, endpoint: Endpoint | None = None, api_key: str | None = None,
+        ) -> Vocabulary:
+    """Returns a vocabulary that knows what a workload's form of answer adds to prompts: counted by the server in two or
+    three requests of one token, or estimated from letters when there is no endpoint or it does not say. Free text adds
+    nothing and asks nothing."""
+    question = instruction(workload)
+    if not question:
+        return replace(known, asking_tokens=0, tools_tokens=0)
+    tools = {"tools": functions(workload)} if workload.tools else {}
+    guess = replace(known, asking_tokens=len(question) // LETTERS_PER_TOKEN,
+                    tools_tokens=len(json.dumps(tools)) // LETTERS_PER_TOKEN if tools else 0)
+    if endpoint is None:
+        return guess
+    text = " ".join(known.words[:PROBE_WORDS])
+    with http(Address.parse(endpoint.url), bearer(api_key), QUERY_TIMEOUT_S) as client:
+        def counted(text: str, **more: object) -> int | None:
+            said = {"messages": [{"role": "user", "content": text}]} if workload.api == "chat" else {"prompt": text}
+            return prompt_tokens(client, endpoint, workload.api, **said, **more)
+        plain, asking = counted(text), counted(asked(text, question))
+        offering = counted(asked(text, question), **tools) if tools else asking
+    if plain is None or asking is None:
+        return guess
+    return replace(known, asking_tokens=max(1, asking - plain),
+                   tools_tokens=guess.tools_tokens if offering is None else max(0, offering - asking))
 
 
 def candidates() -> list[str]:
@@ -104,12 +138,12 @@ def _per_line(client: httpx.Client, endpoint: Endpoint, lines: list[str]) -> lis
     return groups if len(groups) == len(lines) else None
 
 
-def _tokens_per_word(client: httpx.Client, endpoint: Endpoint) -> float | None:
+def _tokens_per_word(client: httpx.Client, endpoint: Endpoint, api: Api | None) -> float | None:
     """From the usage of two prompts of common words, so that what is added to every prompt cancels out."""
     counts = []
     for n in (1, 1 + len(COMMON)):
         text = " ".join((COMMON * 2)[:n])
-        count = (prompt_tokens(client, endpoint, prompt=text)
+        count = (prompt_tokens(client, endpoint, api, prompt=text)
                  or prompt_tokens(client, endpoint, messages=[{"role": "user", "content": text}]))
         if count is None:
             return None
@@ -118,19 +152,19 @@ def _tokens_per_word(client: httpx.Client, endpoint: Endpoint) -> float | None:
     return per_word if per_word > 0 else None
 
 
-def _with_overheads(known: Vocabulary, client: httpx.Client, endpoint: Endpoint, api: str | None) -> Vocabulary:
+def _with_overheads(known: Vocabulary, client: httpx.Client, endpoint: Endpoint, api: Api | None) -> Vocabulary:
     probe = known.words[:PROBE_WORDS] if known.source == "tokenizer" else known.words  # all, as they were calibrated
     text = " ".join(probe)
 
     def overhead(texts: int, **question: object) -> int | None:
-        count = prompt_tokens(client, endpoint, **question)
+        count = prompt_tokens(client, endpoint, api, **question)
         return None if count is None else count - round(texts * len(probe) * known.tokens_per_word)
 
     def said(*roles: str) -> int | None:
         return overhead(len(roles), messages=[{"role": role, "content": text} for role in roles])
     if api != "chat":
         known = replace(known, completions_overhead=overhead(1, prompt=text) or 0)
-    if api == "completions" or (chat := said("user")) is None:
+    if api not in (None, "chat") or (chat := said("user")) is None:
         return known
     turns = said("user", "assistant", "user")
     return replace(known, chat_overhead=chat, chat_system_overhead=said("system", "user"),
