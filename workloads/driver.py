@@ -1,8 +1,6 @@
 """Drives a plan: sends each request at its instant, records the answers, stops when the last measured one has ended.
 
-One thread, one event loop of its own. Open loop: an absolute schedule from the start, never re-anchored, so that a
-late send is late and says so. Closed loop: as many users as the concurrency, each taking the next session when its last
-has ended.
+One thread and one event loop a process (workloads.run has the rules, workloads.shards several processes).
 """
 
 from __future__ import annotations
@@ -12,14 +10,13 @@ import contextlib
 import contextvars
 import datetime as dt
 import gc
-import heapq
-import itertools
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
+from typing import Literal
 
 import polars as pl
 
@@ -27,20 +24,16 @@ from models.records import Endpoint
 from models.specs import Load, Workload
 from workloads import dialects, validity
 from workloads.address import Address, bearer
-from workloads.alarm import alarm
-from workloads.client import Recording
 from workloads.columns import frame
+from workloads.interim import Interim, Judge
 from workloads.pool import Pool, allow_connections
+from workloads.run import TICK_S, Part, Run
 from workloads.schedule import Plan
 
 OnProgress = Callable[[int, int, int], None]
-TICK_S = 0.2
+Gate = Callable[[], int]
 OPEN_LOOP_CONNECTIONS = 4096
 """Files to be allowed for where nobody knows how many requests will be in flight."""
-RAMP_GAP_NS, RAMP_NS_MAX = 1_000_000, 2_000_000_000
-"""Users of a closed loop come a millisecond apart, the last after two seconds at most: all at once they would stay in
-step, and every answer would queue behind all others in sockets that are read one by one."""
-_USER = -1
 SWITCH_INTERVAL_S = 0.0005
 """How long another thread of this process may hold the interpreter while a stamp waits (CPython's default is ten times
 as long)."""
@@ -50,8 +43,9 @@ as long)."""
 class Drive:
     """What a run gave. Stamps count from t = 0, whose wall clock is `started_at` (UTC, ISO 8601).
 
-    client_cpu_s: CPU of the driving thread while the load ran. truncated: requests that were to be measured were not
-    sent, because of duration_s_max or because `should_stop` said so; they have no row.
+    client_cpu_s: CPU of the driving threads while the load ran, of all `processes` together. truncated: requests that
+    were to be measured were not sent, because of duration_s_max or because `should_stop` or `judge` said so; they have
+    no row. judged: what `judge` said last.
     """
 
     requests: pl.DataFrame
@@ -59,172 +53,49 @@ class Drive:
     duration_s: float
     client_cpu_s: float
     truncated: bool
+    processes: int = 1
+    judged: Literal["go on", "enough", "hopeless"] = "go on"
 
 
 def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: Endpoint, load: Load, *,
           api_key: str | None = None, t0_ns: int | None = None, on_progress: OnProgress | None = None,
-          should_stop: Callable[[], bool] | None = None) -> Drive:
+          should_stop: Callable[[], bool] | None = None, judge: Judge | None = None, part: Part = Part(),  # noqa: B008
+          gate: Gate | None = None, on_tick: Callable[[Run], None] | None = None) -> Drive:
     """Sends the plan's requests and returns what came back. Works in any thread that runs no event loop.
 
-    t0_ns: the perf_counter_ns that counts as t = 0 (default: the start). on_progress(done, total, tokens so far) and
-    should_stop() are called up to five times a second from a thread of their own; an exception in one ends the run.
+    t0_ns: the perf_counter_ns that counts as t = 0 (default: the start). on_progress(done, total, tokens so far),
+    should_stop() and on_tick(run) are called up to five times a second from a thread of their own, judge(interim
+    results) as often as that costs little; an exception in one ends the run. `gate` is called when all connections are
+    open and returns the instant of the start; with it, the load is kept up until should_stop.
     Raises UserError when this process may not open as many connections, EndpointError when the host does not resolve.
     """
     if len(bodies) != plan.height:
         raise ValueError(f"{len(bodies)} bodies for {plan.height} planned requests")
     key = bearer(api_key)
-    allow_connections(load.concurrency or 1, load.concurrency or OPEN_LOOP_CONNECTIONS)
+    users = len(part.users(load.concurrency)) if load.concurrency else 1
+    allow_connections(users, users if load.concurrency else OPEN_LOOP_CONNECTIONS)
     path = dialects.of(workload.api).path(endpoint)
     validity.checker(workload)  # a schema that cannot be used is found before anything is sent
     with asyncio.Runner(loop_factory=_new_loop) as runner:  # leaves no task and no loop behind
         loop = runner.get_loop()
-        run = _Run(loop, plan, bodies, workload, load)
+        run = Run(loop, plan, bodies, workload, load, part, linger=gate is not None)
         pool = Pool(loop, Address.parse(endpoint.url), path, key, load.timeout_s, run.ended,
                     spare=load.concurrency is None)
         try:
-            loop.run_until_complete(pool.open(load.concurrency or 1))
-            with _undisturbed(), _watched(run, on_progress, should_stop):
-                start_ns, cpu_s = perf_counter_ns(), time.thread_time()
+            loop.run_until_complete(pool.open(users))
+            start_ns = gate() if gate else perf_counter_ns()
+            zero_ns = start_ns if t0_ns is None else t0_ns
+            interim = Interim(run, plan, workload, zero_ns, judge) if judge else None
+            with _undisturbed(), _watched(run, on_progress, should_stop, interim, on_tick):
+                cpu_s = time.thread_time()
                 run.go(pool, start_ns)
                 duration_s, cpu_s = (perf_counter_ns() - start_ns) / 1e9, time.thread_time() - cpu_s
         finally:
             loop.run_until_complete(pool.close())
-    t0_ns = start_ns if t0_ns is None else t0_ns
-    anchor = dt.datetime.now(dt.UTC) - dt.timedelta(microseconds=(perf_counter_ns() - t0_ns) / 1000)
-    requests = frame(plan, workload, run.recordings, t0_ns, key)
-    return Drive(requests, anchor.isoformat(), duration_s, cpu_s, run.truncated)
-
-
-class _Run:
-    """The state of one run; everything but `go`, `done` and `tokens` runs in callbacks of the loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, plan: Plan, bodies: Sequence[bytes], workload: Workload,
-                 load: Load) -> None:
-        table = plan.requests
-        self._loop, self._bodies, self._load = loop, bodies, load
-        self._phase: list[str] = table["phase"].to_list()
-        self._offset: list[int | None] = table["offset_ns"].to_list()
-        sessions: list[int] = table["session"].to_list()
-        self._goes_on = [a == b for a, b in itertools.pairwise(sessions)] + [False] * bool(sessions)
-        self._sessions = iter([i for i, turn in enumerate(table["turn"].to_list()) if turn == 0])
-        self._think_ns = round(workload.think_time_s * 1e9)
-        self._due: list[tuple[int, int]] = []
-        self._unsent = self._phase.count("measured")
-        self._measured_busy = 0
-        self._failure: BaseException | None = None
-        self._over = False
-        self.recordings: list[Recording] = []
-        self.total = table.height - self._phase.count("tail")
-        self.done = self._reads_done = 0
-        self.stop = False
-        """Set by another thread: no more requests, whatever is in flight is cancelled."""
-
-    @property
-    def truncated(self) -> bool:
-        return self._unsent > 0
-
-    @property
-    def tokens(self) -> int:
-        """Reads so far, which are about the tokens; safe from another thread."""
-        return self._reads_done + sum(len(r.stamps) for r in list(self._pool.busy))
-
-    def go(self, pool: Pool, start_ns: int) -> None:
-        """Runs the load to its end. Raises whatever a callback or another thread raised."""
-        self._pool, self._start_ns = pool, start_ns
-        self._stop_ns = start_ns + round(self._load.duration_s_max * 1e9)
-        self._loop.set_exception_handler(self._failed)
-        self._alarm = alarm(self._loop, self._ring)
-        try:
-            users = self._load.concurrency
-            if users is None:
-                self._due = [(start_ns + o, i) for i, o in enumerate(self._offset) if o is not None]
-            else:
-                gap_ns = min(RAMP_GAP_NS, RAMP_NS_MAX // users)
-                self._due = [(start_ns + user * gap_ns, _USER) for user in range(users)]
-            self._ring()
-            self._beat()
-            if not self._over:
-                self._loop.run_forever()
-        finally:
-            self._over = True
-            self._alarm.close()
-            pool.cancel()
-        if self._failure:
-            raise self._failure
-
-    def fail(self, error: BaseException) -> None:
-        """From another thread: ends the run, and `go` raises the error."""
-        self._failure, self.stop = error, True
-
-    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        """A callback raised. What befell a connection is in its recording; all else ends the run."""
-        error = context.get("exception")
-        if isinstance(error, BaseException) and not isinstance(error, OSError):
-            self._failure = error
-            self._finish()
-
-    def _beat(self) -> None:
-        """Twice in a tick: obeys the other thread, and lets an exception set for this one be raised."""
-        if self.stop or (perf_counter_ns() >= self._stop_ns and not self._measured_busy):
-            self._finish()
-        else:
-            self._loop.call_later(TICK_S / 2, self._beat)
-
-    def _finish(self) -> None:
-        self._over = True
-        self._loop.stop()
-
-    def _ring(self) -> None:
-        """Sends what is due, then sets the alarm for what is next."""
-        while self._due:
-            due_ns, index = self._due[0]
-            if due_ns > perf_counter_ns():
-                self._alarm.set(due_ns)
-                return
-            heapq.heappop(self._due)
-            if index == _USER:
-                self._next_session(due_ns)
-            else:
-                self._send(index, due_ns)
-
-    def _at(self, due_ns: int, index: int) -> None:
-        heapq.heappush(self._due, (due_ns, index))
-        self._alarm.set(self._due[0][0])
-
-    def _next_session(self, free_ns: int) -> None:
-        """A user of the closed loop is free."""
-        index = next(self._sessions, None)
-        if index is not None:
-            self._send(index, free_ns)
-
-    def _send(self, index: int, planned_ns: int) -> None:
-        if self.stop or self._over or perf_counter_ns() >= self._stop_ns:
-            return
-        if self._phase[index] == "measured":
-            self._unsent -= 1
-            self._measured_busy += 1
-        self._pool.send(Recording(index, self._bodies[index], planned_ns))
-
-    def ended(self, recording: Recording) -> None:
-        """A request ended, well or not: its session or its user goes on."""
-        self.recordings.append(recording)
-        self._reads_done += len(recording.stamps)
-        index = recording.index
-        if self._phase[index] != "tail":
-            self.done += 1
-        if self._phase[index] == "measured":
-            self._measured_busy -= 1
-        if self._over:
-            return
-        if not self._unsent and not self._measured_busy:
-            self._finish()
-        elif self._goes_on[index]:
-            if self._think_ns:
-                self._at(recording.done_ns + self._think_ns, index + 1)
-            else:
-                self._send(index + 1, recording.done_ns)
-        elif self._load.concurrency is not None:
-            self._next_session(recording.done_ns)
+    anchor = dt.datetime.now(dt.UTC) - dt.timedelta(microseconds=(perf_counter_ns() - zero_ns) / 1000)
+    requests = frame(plan.phased(run.phases), workload, run.recordings, zero_ns, key)
+    return Drive(requests, anchor.isoformat(), duration_s, cpu_s, run.truncated, part.of,
+                 interim.said if interim else "go on")
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -250,7 +121,8 @@ def _undisturbed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watched(run: _Run, on_progress: OnProgress | None, should_stop: Callable[[], bool] | None) -> Iterator[None]:
+def _watched(run: Run, on_progress: OnProgress | None, should_stop: Callable[[], bool] | None,
+             interim: Interim | None, on_tick: Callable[[Run], None] | None) -> Iterator[None]:
     """Asks and tells from a thread of its own, with the caller's context, so that neither ever delays a stamp."""
     ended = threading.Event()
 
@@ -261,13 +133,17 @@ def _watched(run: _Run, on_progress: OnProgress | None, should_stop: Callable[[]
                     on_progress(run.done, run.total, run.tokens)
                 if should_stop and should_stop():
                     run.stop = True
+                if interim:
+                    interim.look()
+                if on_tick:
+                    on_tick(run)
             if on_progress:
                 on_progress(run.done, run.total, run.tokens)
         except BaseException as error:
             run.fail(error)
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(watch,), name="dyno-progress", daemon=True)
-    if on_progress or should_stop:
+    if on_progress or should_stop or interim or on_tick:
         thread.start()
     try:
         yield

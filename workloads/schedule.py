@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,15 @@ class Plan:
 
     requests: pl.DataFrame
     text_seed: int
+
+    def phased(self, phases: Sequence[str]) -> Plan:
+        """The same plan with the phases that its requests came to have."""
+        return replace(self, requests=self.requests.with_columns(phase=pl.Series(phases, dtype=pl.String)))
+
+    def part(self, number: int, of: int) -> tuple[Plan, list[int]]:
+        """Every of-th session from that number on, and the places its requests had."""
+        places = (self.requests["session"] % of == number).arg_true().to_list()
+        return replace(self, requests=self.requests[places]), places
 
     @property
     def height(self) -> int:

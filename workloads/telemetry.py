@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,7 +85,8 @@ class Sampler:
         times, own = psutil.cpu_times(), psutil.Process().cpu_times()
         idle = times.idle + getattr(times, "iowait", 0.0)
         guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # counted in user already
-        total = {"host": sum(times) - idle - guest, "client": own.user + own.system}
+        parts = sum(_cpu_s(p) for child in multiprocessing.active_children() if (p := _process(child.pid)))
+        total = {"host": sum(times) - idle - guest, "client": own.user + own.system + parts}
         used = {source: max(0.0, s - self._busy_s.get(source, s)) for source, s in total.items()}
         self._busy_s = total
         pids = self._pids()
@@ -102,7 +104,7 @@ class Sampler:
         return max(0.0, used)
 
 
-def _process(pid: int) -> psutil.Process | None:
+def _process(pid: int | None) -> psutil.Process | None:
     try:
         return psutil.Process(pid)
     except psutil.Error:
