@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from models.intervals import intervals
 from models.latencies import LATENCIES, QUANTILES, STATISTICS, inter_token, latencies, window_ns
 from models.records import Summary
 
@@ -82,4 +83,4 @@ def summarise(requests: pl.DataFrame) -> Summary:
     outcomes = {str(k): int(v) for k, v in measured.group_by("outcome").len().sort("outcome").iter_rows()}
     seconds = (window[1] - window[0]) / 1e9 if window else 0.0
     return Summary(requests_ok=ok.height, requests_failed=measured.height - ok.height, outcomes=outcomes,
-                   window_s=seconds, metrics=metrics)
+                   window_s=seconds, metrics=metrics, intervals=intervals(requests, metrics))

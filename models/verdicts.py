@@ -7,40 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
+from models.intervals import certain_median
+from models.latencies import latencies, window_ns
 from models.records import Summary, Verdict
 from models.specs import Load, Workload
-from models.summary import latencies
+from models.steady import Warmup, in_flight
 
 FAILED_SHARE_FATAL = 0.10        # more failed requests than this: the rest is a biased sample
 CLIENT_CPU_SHARE = 0.80          # of one core: beyond it the client's own queueing shows in latencies
 SEND_DELAY_MS = 5.0              # p99 between meant to be sent and sent
-RATE_SHARE = 0.95                # of the requested rate: below it the queue grows and percentiles depend on duration
-CACHED_SHARE = 0.02              # of the prompt tokens, where the workload shares nothing
+RATE_SHARE = 0.95                # of the requests that were due: below it the queue grows by more than chance
+BACKLOG_SHARE = 0.05             # of the requests sent: more in flight at the end than at the start, the same 5%
+BACKLOG_SHARE_FATAL = 0.10       # as with failures: the percentiles are those of the duration chosen, not the engine's
+BY_CHANCE = 3.0                  # deviations of the difference of two counts in flight, which are Poisson when steady
+BACKLOG_REQUESTS_MIN = 20        # fewer say nothing about a trend
+CACHED_SHARE = 0.02              # of the prompt tokens, where the workload shares nothing: TTFT is of shorter prompts
 LENGTH_SHARE = 0.02              # of the planned mean output length
 INVALID_SHARE = 0.01             # of the answers that had to obey a schema or call a tool
 INPUT_LENGTH_SHARE = 0.05        # of the planned mean input length (templates add tokens)
 CHUNK_SHARE = 0.95               # chunks an output token: below it gaps between chunks are not gaps between tokens
 SAMPLES = {"p95": 20, "p99": 100}  # fewer requests than 1/(1−q): the percentile is just the largest value
-DRIFT_SHARE = 0.20               # between the median TPOT of the first and the second half
+DRIFT_SHARE = 0.20               # between the medians of first and last half (backlog: third), beyond chance
+DRIFT_TTFT_MS = 1.0              # a smaller change of TTFT may be the client's own
 HOST_BUSY_CORES = 0.25           # mean CPU used by neither engine nor client
 
 
 def judge(requests: pl.DataFrame, telemetry: pl.DataFrame, summary: Summary, workload: Workload, load: Load,
           client_cpu_s: float, duration_s: float, engine_died: bool = False, stopped_early: bool = False,
-          ) -> tuple[Verdict, ...]:
-    """Returns every verdict that applies, in the order of the checks below."""
+          warmup: Warmup | None = None, processes: int = 1) -> tuple[Verdict, ...]:
+    """Returns every verdict that applies, in the order of the checks below.
+
+    client_cpu_s is of all the load generator's processes together. warmup: what models.steady found.
+    """
     return (
         *_ended(requests, summary, engine_died, stopped_early),
-        *_client(summary, client_cpu_s, duration_s),
-        *_rate(summary, load),
-        *_cache(summary, workload),
+        *_client(summary, client_cpu_s / processes, duration_s),
+        *_rate(requests, workload, load),
+        *_backlog(requests, workload, load),
+        *_cache(summary, telemetry, workload),
         *_lengths(summary, workload),
         *_outputs(summary),
         *_chunks(requests, summary),
         *_samples(summary),
-        *_drift(requests),
+        *_drift(requests, load, warmup),
         *_host(telemetry),
     )
 
@@ -73,26 +85,70 @@ def _client(summary: Summary, client_cpu_s: float, duration_s: float) -> Iterato
                       f" sent {delay:.1f} ms late at p99: its own queueing is in the figures")
 
 
-def _rate(summary: Summary, load: Load) -> Iterator[Verdict]:
-    if load.request_rate is None:
+def _rate(requests: pl.DataFrame, workload: Workload, load: Load) -> Iterator[Verdict]:
+    """Answers of the window against what was due in it, one unhindered request's time earlier: a plan drawn at random
+    is not held to its mean, nor is a ramp."""
+    window, ok = window_ns(requests), _ok(requests)
+    if load.request_rate is None or window is None or ok.is_empty():
         return
-    achieved = summary.metrics.get("requests_per_second", 0.0)
-    if achieved < RATE_SHARE * load.request_rate:
-        yield Verdict(name="below_rate", severity="warning", detail=f"{achieved:.2f} of {load.request_rate:g} requests"
-                      " a second were answered: the queue grows for as long as it runs")
+    took_ns = (ok["done_ns"] - ok["sent_ns"]).head(max(1, ok.height // 3)).median()
+    seconds = (window[1] - window[0]) / 1e9
+    due = requests.filter(pl.col("turn") == 0)["planned_ns"] + round(float(str(took_ns)))
+    ended = requests.filter(pl.col("outcome") == "ok")["done_ns"]
+    requested, answered = (float(((at > window[0]) & (at <= window[1])).sum()) for at in (due, ended))
+    requested *= load.requests / -(-load.requests // workload.turns)  # of every session all turns
+    by_chance = BY_CHANCE * float(np.sqrt(2 * requested * float(str(took_ns)) / (window[1] - window[0])))
+    if answered < min(RATE_SHARE * requested, requested - by_chance):
+        yield Verdict(name="below_rate", severity="warning", detail=f"{answered / seconds:.2f} of"
+                      f" {requested / seconds:.2f} requests a second were answered: the queue grows for as long as it"
+                      " runs")
 
 
-def _cache(summary: Summary, workload: Workload) -> Iterator[Verdict]:
+def _backlog(requests: pl.DataFrame, workload: Workload, load: Load) -> Iterator[Verdict]:
+    """Requests due and not ended, from the first third of the measured ones to the last: growth that is more than
+    chance and that those who wait can feel."""
+    measured = requests.filter(pl.col("phase") == "measured").sort("planned_ns")
+    if load.request_rate is None or measured.height < BACKLOG_REQUESTS_MIN:
+        return
+    early, middle, late = (float(part.mean()) for part in
+                           np.array_split(in_flight(requests, measured, "planned_ns"), 3))
+    growth = 1.5 * (late - early)  # between the middles of the outer thirds lie two thirds of the run
+    by_chance = 1.5 * BY_CHANCE * float(np.sqrt(2 * early))
+    if not early < middle < late or growth < max(BACKLOG_SHARE * measured.height, by_chance):
+        return
+    slower = _changes(measured.filter(pl.col("outcome") == "ok"), 3, ("ttft_from_schedule_ms", "tpot_ms"), rising=True)
+    if slower:
+        severe = growth > BACKLOG_SHARE_FATAL * measured.height and not workload.offline
+        yield Verdict(name="backlog_grows", severity="fatal" if severe else "warning", detail="requests come faster"
+                      f" than they are answered: from {early:.0f} to {late:.0f} in flight, {slower[0]}; a longer run"
+                      " would show longer times")
+
+
+def _cache(summary: Summary, telemetry: pl.DataFrame, workload: Workload) -> Iterator[Verdict]:
+    if workload.shares_prefixes:
+        return
     cached, total = summary.metrics.get("cached_tokens"), summary.metrics.get("input_tokens")
-    shares_prefixes = workload.shared_prefix_tokens > 0 or workload.turns > 1
-    if cached and total and not shares_prefixes and cached / total > CACHED_SHARE:
-        yield Verdict(name="prefix_cached", severity="fatal", detail=f"{cached / total:.0%} of the prompt tokens came"
-                      " from the engine's prefix cache, though no two prompts share anything")
+    by_usage = cached / total if cached and total else 0.0
+    grown = {name: _growth(telemetry, name) for name in
+             ("prefix_cache_hit_tokens", "prefix_cache_queried_tokens", "prompt_tokens")}
+    hit, queried, computed = grown.values()
+    looked_up = queried or hit + computed  # prompt_tokens are those that the cache did not have
+    by_counters = hit / looked_up if looked_up else 0.0
+    share, source = max((by_usage, "usage"), (by_counters, "the engine's own counters"))
+    if share > CACHED_SHARE:
+        yield Verdict(name="prefix_cached", severity="fatal", detail=f"{share:.0%} of the prompt tokens came from the"
+                      f" engine's prefix cache (by {source}), though no two prompts share anything")
+
+
+def _growth(telemetry: pl.DataFrame, counter: str) -> float:
+    """What a counter of the engine grew by; one that starts again (a new process) counts from there."""
+    rows = telemetry.filter((pl.col("source") == "gauges") & (pl.col("metric") == counter)).sort("at_ns")
+    return float(rows["value"].diff().drop_nulls().clip(lower_bound=0).sum())
 
 
 def _lengths(summary: Summary, workload: Workload) -> Iterator[Verdict]:
-    free = workload.json_schema is not None or workload.tools is not None  # the model ends its answers
-    for side, share in (("output", LENGTH_SHARE), ("input", INPUT_LENGTH_SHARE))[free:]:
+    sides = (("output", LENGTH_SHARE), ("input", INPUT_LENGTH_SHARE))
+    for side, share in sides[workload.ends_freely:]:
         got = summary.metrics.get(f"{side}_tokens_mean")
         planned = summary.metrics.get(f"{side}_tokens_planned_mean")
         if got is not None and planned and abs(got / planned - 1) > share:
@@ -126,15 +182,38 @@ def _samples(summary: Summary) -> Iterator[Verdict]:
                                  f" ({needed} are needed)")
 
 
-def _drift(requests: pl.DataFrame) -> Iterator[Verdict]:
-    ok = requests.filter((pl.col("phase") == "measured") & (pl.col("outcome") == "ok")).sort("sent_ns")
+def _drift(requests: pl.DataFrame, load: Load, warmup: Warmup | None) -> Iterator[Verdict]:
+    found = _changes(_ok(requests), 2, ("tpot_ms", "ttft_ms"))
+    if warmup and not warmup.found:
+        found.append(f"warm-up not over ({' and '.join(warmup.because)})")
+    if found:
+        changing = load.request_rate_end is not None or load.arrivals == "trace"
+        yield Verdict(name="not_stationary", severity="note" if changing else "warning",
+                      detail="; ".join(found) + (": the load itself changes" if changing else ""))
+    if warmup and warmup.failed:
+        yield Verdict(name="failed_in_warmup", severity="warning", detail=f"{warmup.failed} requests failed before the"
+                      " steady state and are not among those measured")
+
+
+def _ok(requests: pl.DataFrame) -> pl.DataFrame:
+    return requests.filter((pl.col("phase") == "measured") & (pl.col("outcome") == "ok")).sort("sent_ns")
+
+
+def _changes(ok: pl.DataFrame, parts: int, names: tuple[str, ...], rising: bool = False) -> list[str]:
+    """Says which medians differ between first and last of so many parts, by more than DRIFT_SHARE and chance."""
     if ok.height < 2 * SAMPLES["p95"]:
-        return
-    half = ok.height // 2
-    first, second = (latencies(part)["tpot_ms"].median() for part in (ok.head(half), ok.tail(half)))
-    if isinstance(first, float) and isinstance(second, float) and abs(second / first - 1) > DRIFT_SHARE:
-        yield Verdict(name="not_stationary", severity="warning",
-                      detail=f"median TPOT went from {first:.1f} to {second:.1f} ms within the point")
+        return []
+    each, size, found = latencies(ok), ok.height // parts, []
+    for name in names:
+        ends = (part[name].drop_nulls().to_numpy() for part in (each.head(size), each.tail(size)))
+        first, last = map(certain_median, ends)
+        if first is None or last is None or (rising and last[1] < first[1]):
+            continue
+        lower, upper = sorted((first, last), key=lambda bounds: bounds[1])
+        least = DRIFT_TTFT_MS if name.startswith("ttft") else 0.0
+        if lower[2] < upper[0] and upper[1] - lower[1] > max(DRIFT_SHARE * first[1], least):
+            found.append(f"median {name.split('_')[0].upper()} went from {first[1]:.1f} to {last[1]:.1f} ms")
+    return found
 
 
 def _host(telemetry: pl.DataFrame) -> Iterator[Verdict]:
