@@ -111,7 +111,7 @@ def _without(values: Floats, explains: Floats) -> Floats:
     """Takes out the straight line that a longer prompt explains (never a falling one)."""
     centred = explains - explains.mean()
     spread = float(centred @ centred)
-    slope = max(0.0, float(centred @ _clipped(values)) / spread) if spread > 0 else 0.0
+    slope = max(0.0, float(centred @ values) / spread) if spread > 0 else 0.0
     rest: Floats = values - slope * centred
     return rest
 
@@ -147,6 +147,7 @@ def _transient(values: Floats, wave: float) -> int | None:
 def _candidates(batches: Floats, longest: int) -> tuple[int, int]:
     """Returns the shortest beginning whose rest is about as good as the best, then the best itself."""
     errors = _marginal_errors(batches)[:longest + 1]
+    errors = np.maximum(errors, 1e-9 * float(errors.max()))  # below that it is rounding
     best = int(np.argmin(errors))
     good = errors[best] * (1 + ABOUT * np.sqrt(2 / (len(batches) - best)))
     return int(np.argmax(errors <= good)), best
