@@ -224,4 +224,12 @@ def _rates(requests: pl.DataFrame, lasts_ns: float, still_running: bool = False)
         share = (edges[:, None] - begins) / np.maximum(ends - begins, 1.0)
         each = np.diff(np.clip(share, 0, 1) @ weight) / np.diff(edges) * 1e9
         found[name] = float(each.mean()), free * float(each.std(ddof=1))
+    rate, half = found["requests_per_second"]
+    found["requests_per_second"] = rate, math.hypot(half, _counting(rate * lasts_ns / 1e9, (end - start) / 1e9))
     return found
+
+
+def _counting(in_flight: float, seconds: float) -> float:
+    """Half-width that counting whole requests adds: at each end of the window, every one in flight is counted or not,
+    whichever part of it lies inside (uniform, so of variance 1/12)."""
+    return NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(2 * in_flight / 12) / seconds
