@@ -115,22 +115,7 @@ def dry_run(expansion: Any, home: Path, as_json: bool) -> None:
         click.echo("\n" + ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)))
 
 
-def show_load(result: Any, as_json: bool) -> None:
-    """Prints the summary of a load run."""
-    flat = result.flat()
-    if as_json:
-        dump(flat)
-        return
-    click.echo(f"{flat['url']} · {flat['model']} · {flat['workload']} · {flat['load']}")
-    click.echo(f"{flat['requests_ok']} requests ok, {flat['requests_failed']} failed in {number(flat['window_s'])} s · "
-               f"{number(flat.get('requests_per_second'))} requests/s · "
-               f"{number(flat.get('output_tokens_per_second'))} output tok/s")
-    _latencies(flat)
-    for verdict in result.verdicts:
-        click.echo(f"{verdict.severity}: {verdict.name}: {verdict.detail}")
-
-
-def _latencies(row: Row) -> None:
+def latencies(row: Row) -> None:
     from models.summary import LATENCIES, STATISTICS
 
     rows = [{"metric": m, **{s: row.get(f"{m}_{s}") for s in STATISTICS}} for m in LATENCIES]
@@ -167,7 +152,7 @@ def show_trial(home: Path, prefix: str, as_json: bool) -> None:
         click.echo("environment: " + " ".join(f"{k}={v}" for k, v in m.run.environment.items()))
     click.echo(f"{m.summary.requests_ok} requests ok, {m.summary.requests_failed} failed · "
                f"{number(m.summary.metrics.get('output_tokens_per_second'))} output tok/s")
-    _latencies(m.summary.metrics)
+    latencies(m.summary.metrics)
     for verdict in m.verdicts:
         click.echo(f"{verdict.severity}: {verdict.name}: {verdict.detail}")
     click.echo(f"bundle: {bundle.path}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from app.cli_load import capacity, load
 from models.errors import DynoError, UserError
 
 if TYPE_CHECKING:
@@ -29,10 +30,16 @@ def cli() -> None:
       dyno demo                                  measure llama.cpp on this machine, and see an answer
       dyno evaluate my-experiment.yaml --dry-run
       dyno sql "from measurements order by usd_per_million_output_tokens limit 5"
+      dyno load --url http://127.0.0.1:8080 --concurrency 8
+      dyno capacity --url http://127.0.0.1:8080 --slo "ttft_ms_p95<=500 and tpot_ms_p95<=50"
       dyno explore
 
     State lives in DYNO_HOME, built engines and checkpoints in DYNO_CACHE (`dyno doctor` prints both).
     """
+
+
+cli.add_command(load)
+cli.add_command(capacity)
 
 
 @cli.command()
@@ -92,44 +99,6 @@ def evaluate(file: Path, dry_run: bool, fresh: bool, price: float | None, as_jso
     for skip in report.skipped:
         click.echo(f"not measured: {skip.label}: {skip.reason}", err=True)
     _fail_if(report.failed)
-
-
-@cli.command()
-@click.option("--url", required=True, help="Where it serves: http://host:port")
-@click.option("--model", help="The served model's name; asked from /v1/models when left out.")
-@click.option("--api", type=click.Choice(["completions", "chat", "tgi", "llama_cpp"]), default="completions",
-              show_default=True, help="tgi and llama_cpp are the engines' own.")
-@click.option("--workload", help="A standard workload's lengths instead of fixed ones (chat, rag, code, …).")
-@click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Scales its lengths.")
-@click.option("--input-tokens", type=click.IntRange(min=1), default=128, show_default=True)
-@click.option("--output-tokens", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--concurrency", type=click.IntRange(min=1), help="Closed loop: users, each waiting for its answer.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Open loop: requests a second.")
-@click.option("--arrivals", default="poisson", show_default=True, help="poisson, constant or gamma:CV.")
-@click.option("--requests", type=click.IntRange(min=1), help="Requests measured [default: 100].")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop sending after so many seconds.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, help="Deadline of a request, s.")
-@click.option("--seed", type=int, default=0)
-@click.option("--out", type=click.Path(path_type=Path), help="Write requests.parquet and summary.json here.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def load(as_json: bool, **options: Any) -> None:
-    """Put load on any OpenAI-compatible URL and time every token. Nothing is stored unless --out is given.
-
-    A bearer key is taken from DYNO_API_KEY; it is never stored or logged.
-
-    \b
-    Examples:
-      dyno load --url http://127.0.0.1:8080 --concurrency 8 --requests 200
-      dyno load --url http://127.0.0.1:8080 --workload chat --scale 0.1 --rate 2 --duration 60 --json
-    """
-    from app import _answer
-    from app._progress import display
-    from flows.load import load_url
-
-    with display(quiet=False) as progress:
-        result = load_url(options, progress)
-    _answer.show_load(result, as_json)
-    sys.exit(0 if result.summary.requests_ok else 1)
 
 
 @cli.command()

@@ -11,15 +11,14 @@ from typing import Literal
 
 from engines import launch
 from engines.launch import Engine
+from flows.point import Target, take
 from models.errors import EngineError
 from models.progress import Progress, silent
-from models.records import Failure, HostInfo, Measurement
+from models.records import Failure, HostInfo, Measurement, Verdict
 from models.specs import Setup, Trial
-from models.summary import summarise
-from models.verdicts import judge
 from warehouse import bundles
-from workloads import control, driver, prompts, schedule
-from workloads.telemetry import Sampler
+from workloads import control, prompts
+from workloads.interim import Judge, Say
 
 Stage = Literal["build", "checkpoint", "launch", "load"]
 
@@ -56,27 +55,31 @@ def measure_setup(setup: Setup, trials: Sequence[Trial], home: Path, host: HostI
 
 
 def measure_trial(trial: Trial, engine: Engine, words: prompts.Vocabulary, home: Path, host: HostInfo, log: Path,
-                  progress: Progress) -> Measurement:
-    """Drives one trial and writes its bundle. Raises EngineDied when the engine was gone at the end."""
-    plan = schedule.plan(trial.workload, trial.load, trial.seed)
-    bodies = prompts.bodies(plan, trial.workload, engine.endpoint, words)
-    start_ns = time.perf_counter_ns()
-    with Sampler(engine.pids, engine.gauges, t0_ns=start_ns) as sampler:
-        drive = driver.drive(plan, bodies, trial.workload, engine.endpoint, trial.load, t0_ns=start_ns,
-                             should_stop=lambda: not engine.alive(),
-                             on_progress=lambda n, of, tokens: progress(trial.label, n / of, f"{tokens} tokens"))
+                  progress: Progress, judge_now: Judge | None = None) -> Measurement:
+    """Drives one trial and writes its bundle. Raises EngineDied when the engine was gone at the end.
+
+    judge_now: of a capacity search. What it breaks off is stored with a fatal verdict, so that it feeds no answer.
+    """
+    target = Target(engine.endpoint, words, pids=engine.pids, gauges=engine.gauges, alive=engine.alive)
+    point = take(target, trial.workload, trial.load, seed=trial.seed, repeat=trial.repeat, label=trial.label,
+                 progress=progress, judge_now=judge_now, until=0 if judge_now else None, steady=judge_now is None)
     engine.raise_if_dead()
-    telemetry = sampler.frame()
-    summary = summarise(drive.requests)
-    verdicts = judge(drive.requests, telemetry, summary, trial.workload, trial.load, drive.client_cpu_s,
-                     drive.duration_s, stopped_early=drive.truncated)
     measurement = Measurement(
         trial_id=trial.trial_id, setup_id=trial.setup.setup_id, trial=trial, run=engine.run, host=host,
-        started_at=drive.started_at, duration_s=drive.duration_s, summary=summary, verdicts=verdicts,
-        client_cpu_s=drive.client_cpu_s, dyno_version=version("llm-dyno"))
-    bundles.write(home, measurement, drive.requests, telemetry, log, replace=True)
+        started_at=point.drive.started_at, duration_s=point.drive.duration_s, summary=point.summary,
+        verdicts=(*point.verdicts, *_broken_off(point.drive.judged)),
+        client_cpu_s=point.drive.client_cpu_s, dyno_version=version("llm-dyno"))
+    bundles.write(home, measurement, point.requests, point.telemetry, log, replace=True)
     control.settle(engine.endpoint)
     return measurement
+
+
+def _broken_off(said: Say) -> tuple[Verdict, ...]:
+    if said not in ("hopeless", "clear"):
+        return ()
+    why = "the limits of a capacity search could no longer be kept" if said == "hopeless" else (
+        "it was clear that the limits of a capacity search are kept")
+    return (Verdict(name=said, severity="fatal", detail=f"broken off: {why}"),)
 
 
 def failure(setup: Setup, stage: Stage, error: EngineError) -> Failure:

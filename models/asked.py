@@ -145,6 +145,7 @@ class Load(Record):
     timeout_s: float = Field(default=120.0, gt=0, description="deadline of one request")
     duration_s_max: float = Field(default=600.0, gt=0, description="no new request is sent after this")
     precision: float | None = Field(default=None, gt=0, lt=1, description="half-width of the intervals, relative")
+    limits: str | None = Field(default=None, description="of a capacity search: broken off once these are decided")
 
     @model_validator(mode="after")
     def _one_loop(self) -> Load:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Literal
 
 import polars as pl
 
@@ -25,7 +24,7 @@ from models.specs import Load, Workload
 from workloads import dialects, validity
 from workloads.address import Address, bearer
 from workloads.columns import frame
-from workloads.interim import Interim, Judge
+from workloads.interim import Interim, Judge, Say
 from workloads.pool import Pool, allow_connections
 from workloads.run import TICK_S, Part, Run
 from workloads.schedule import Plan
@@ -54,7 +53,7 @@ class Drive:
     client_cpu_s: float
     truncated: bool
     processes: int = 1
-    judged: Literal["go on", "enough", "hopeless"] = "go on"
+    judged: Say = "go on"
 
 
 def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: Endpoint, load: Load, *,

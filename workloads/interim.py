@@ -16,7 +16,7 @@ from workloads.columns import frame
 from workloads.run import Run
 from workloads.schedule import Plan
 
-Say = Literal["go on", "enough", "hopeless"]
+Say = Literal["go on", "enough", "clear", "hopeless"]
 LOOK_SHARE = 0.2
 """Of the time since the last look that a look may take: it shares the interpreter with the stamps."""
 
@@ -33,7 +33,7 @@ class Now:
 
 
 Judge = Callable[[Now], Say]
-"""`enough`: what is sent from now on is not measured; `hopeless`: end at once."""
+"""`enough`: what is sent from now on is not measured; `clear` (it is known already) and `hopeless`: end at once."""
 
 _IN_FLIGHT = {"phase": pl.String(), "planned_ns": pl.Int64(), "sent_ns": pl.Int64(), "first_ns": pl.Int64()}
 
@@ -56,7 +56,7 @@ class Interim:
         said = self._judge(self._now())
         if said != "go on" and self.said == "go on":
             self.said = said
-            self._run.enough, self._run.stop = said == "enough", said == "hopeless" or self._run.stop
+            self._run.enough, self._run.stop = said == "enough", said in ("clear", "hopeless") or self._run.stop
         self._next_s = start_s + (time.monotonic() - start_s) / LOOK_SHARE
 
     def _now(self) -> Now:

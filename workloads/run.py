@@ -121,6 +121,8 @@ class Run:
 
     def _beat(self) -> None:
         """Twice in a tick: obeys the other thread, and lets an exception set for this one be raised."""
+        if self._over:
+            return
         if self.enough:
             self._unsent = 0
         out_of_time = perf_counter_ns() >= self._stop_ns and not self._measured_busy and not self._linger
@@ -138,8 +140,9 @@ class Run:
             self._finish()
 
     def _finish(self) -> None:
-        self._over = True
-        self._loop.stop()
+        if not self._over:  # a second stop would end the loop's next run
+            self._over = True
+            self._loop.stop()
 
     def _ring(self) -> None:
         """Sends what is due, then sets the alarm for what is next."""

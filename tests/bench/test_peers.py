@@ -127,7 +127,12 @@ def test_errors_stand_before_figures_and_a_reason_takes_their_place() -> None:
 def test_agreement_is_a_difference_in_per_cent_of_the_peer() -> None:
     row = Agreement(1, "tpot_ms_mean", "vllm", 10.1, 10.0, 0.5)
     assert row.difference_percent == pytest.approx(1.0)
+    assert row.level_difference_percent is None
     assert "+1.00" in agreement_table([row])
+    slowed = Agreement(1, "tpot_ms_mean", "aiperf", 10.0, 12.0, 0.5, 9.9, 11.88)
+    assert slowed.level_difference_percent == pytest.approx(0.0)
+    assert dataclasses.replace(slowed, figure="output_tokens_per_second", dyno_value=120.0, peer_value=100.0,
+                               ).level_difference_percent == pytest.approx(0.0)
     assert Agreement(1, "tpot_ms_mean", "vllm", reason="vllm: no").difference_percent is None
 
 
