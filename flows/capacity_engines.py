@@ -126,6 +126,7 @@ def _known(setup: Setup, work: Workload, limits: tuple[Limit, ...], home: Path) 
             continue
         requests = bundles.read(bundles.folder(home) / trial_id).requests
         kind: Kind = "concurrency" if load.concurrency else "request_rate"
-        found.append(probe(kind, float(load.concurrency or load.request_rate or 0), requests, limits, m.summary.metrics, m.duration_s, reused=True,
+        level = float(load.concurrency or load.request_rate or 0)
+        found.append(probe(kind, level, requests, limits, m.summary.metrics, m.duration_s, reused=True,
                            trial_id=trial_id))
     return found
