@@ -71,6 +71,8 @@ _COLUMNS = (("load", lambda r: r["load"]), ("measured", lambda r: r["values"]),
 
 def _sentence(one: Any) -> str:
     name, unit = (("concurrency", " at once") if one.kind == "concurrency" else ("Poisson rate", " requests a second"))
+    if one.breaks is None and not one.keeps:
+        return f"Largest {name}: not found."
     if one.breaks is None:
         return f"Largest {name}: at least {number(one.keeps)}{unit}: {one.why}."
     if not one.keeps:

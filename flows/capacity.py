@@ -167,9 +167,14 @@ def _probe(found: Found, kind: Kind, level: float, guess: float | None, asked: W
         return probing.decide(now.requests, now.in_flight, now.now_ns, limits, round(wait_s * 1e9),
                               clear_s * 1e9, worth=1.0 if kind == "concurrency" else BURST_WORTH)
     got = take(load, seed, judge)
-    fatal = tuple(v.name for v in got.verdicts if v.severity == "fatal" and v.name in ("client_bound", "engine_died"))
+    fatal = doubted(got.verdicts)
     return probing.probe(kind, level, got.requests, limits, got.summary.metrics, got.seconds, hopeless=got.hopeless,
                          reused=got.reused, trial_id=got.trial_id, fatal=fatal)
+
+
+def doubted(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Names of the verdicts that say that a probe shows something else than what the engine can do."""
+    return tuple(v.name for v in verdicts if v.severity == "fatal" and v.name in ("client_bound", "engine_died"))
 
 
 def _load(kind: Kind, level: float, limits: tuple[Limit, ...], lasts_s: float, timeout_s: float) -> Load:

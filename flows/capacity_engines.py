@@ -11,7 +11,7 @@ from typing import Any, Self
 from engines import launch
 from engines._hardware import host_info
 from flows import preflight
-from flows.capacity import Found, Known, search
+from flows.capacity import Found, Known, doubted, search
 from flows.measure import failure, measure_trial
 from models import experiment as experiments
 from models import slo
@@ -102,11 +102,13 @@ def _taker(setup: Setup, work: Workload, engine: _Lazy, home: Path, host: HostIn
            ) -> Callable[[Load, int, Callable[[Now], Say]], Known]:
     def take(load: Load, seed: int, judge: Callable[[Now], Say]) -> Known:
         trial = Trial(setup=setup, workload=work, load=load, seed=seed)
-        reused = trial.trial_id in bundles.present(home)
-        if not reused:
+        where = bundles.folder(home) / trial.trial_id
+        bundle = bundles.read(where) if trial.trial_id in bundles.present(home) else None
+        reused = bundle is not None and not doubted(bundle.measurement.verdicts)
+        if bundle is None or not reused:
             running, words = engine.get()
             measure_trial(trial, running, words, home, host, log, progress, judge_now=judge)
-        bundle = bundles.read(bundles.folder(home) / trial.trial_id)
+            bundle = bundles.read(where)
         return Known(bundle.requests, bundle.measurement.summary, bundle.measurement.verdicts,
                      bundle.measurement.duration_s, any(v.name == "hopeless" for v in bundle.measurement.verdicts),
                      reused, trial.trial_id)

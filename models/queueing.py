@@ -8,6 +8,7 @@ processor sharing, so that one virtual clock, which counts tokens a sequence, se
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 K = 0.73
-USER_GAP_S = 0.001
-"""Between the first requests of a closed loop's users, as the load generator has it."""
+USER_GAP_S, USERS_WITHIN_S = 0.001, 2.0
+"""Between the first requests of a closed loop's users, and until the last at most, as the load generator has it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Stack:
 
 def closed(stack: Stack, users: int, tokens: Sequence[int]) -> tuple[Floats, Floats]:
     """Returns TTFT and E2E in seconds of requests with that many output tokens, asked by users who wait for answers."""
-    return _Run(stack, tokens, [user * USER_GAP_S for user in range(min(users, len(tokens)))], loop=True).play()
+    gap_s = min(USER_GAP_S, USERS_WITHIN_S / users)
+    return _Run(stack, tokens, [user * gap_s for user in range(min(users, len(tokens)))], loop=True).play()
 
 
 def open_loop(stack: Stack, arrivals_s: Sequence[float], tokens: Sequence[int]) -> tuple[Floats, Floats]:
@@ -92,4 +94,4 @@ class _Run:
         self._clock, index = heapq.heappop(self._decode)
         self.last_s[index] = self._now
         if self._loop and len(self._came) < len(self._tokens):
-            self._came.append(self._now)
+            insort(self._came, self._now, self._next)  # users who have yet to come for the first time may be later
