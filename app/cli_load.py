@@ -62,12 +62,13 @@ def load(as_json: bool, **options: Any) -> None:
       dyno load --url http://127.0.0.1:8080 --trace conversation.jsonl --scale 0.05 --out replay
       dyno load --url http://127.0.0.1:8080 --concurrency 4 --precision 0.03
     """
-    from app import _load
     from app._progress import display
     from flows.load import load_url
 
     with display(quiet=False) as progress:
         result = load_url(options, progress)
+    from app import _load  # what shows the result delays no first request
+
     _load.show_load(result, as_json)
     sys.exit(0 if result.point.summary.requests_ok else 1)
 

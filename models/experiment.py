@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from models import slo
 from models.errors import DynoError, ExperimentError, Unsupported, UserError
@@ -44,12 +44,14 @@ class LoadGrid(Record):
 
     concurrency: tuple[int, ...] = ()
     request_rate: tuple[float, ...] = ()
-    arrivals: Literal["poisson", "constant", "gamma"] = "poisson"
+    request_rate_end: float | None = Field(default=None, gt=0)
+    arrivals: Literal["poisson", "constant", "gamma", "trace"] = "poisson"
     burstiness: float = Field(default=1.0, gt=0)
     requests: int = Field(default=64, gt=0)
     warmup_requests: int | None = Field(default=None, ge=0)
     timeout_s: float = Field(default=120.0, gt=0)
     duration_s_max: float = Field(default=600.0, gt=0)
+    precision: float | None = Field(default=None, gt=0, lt=1)
 
     @field_validator("concurrency")
     @classmethod
@@ -65,11 +67,19 @@ class LoadGrid(Record):
             raise ValueError("every rate must be above 0 requests a second")
         return value
 
+    @model_validator(mode="after")
+    def _one_schedule(self) -> LoadGrid:
+        if self.request_rate_end is not None and (self.arrivals == "trace" or not self.request_rate):
+            raise ValueError("request_rate_end is for request_rate with poisson, constant or gamma arrivals")
+        return self
+
     def levels(self) -> list[Load]:
-        """Returns closed-loop levels first, each with the shared settings."""
-        shared = self.model_dump(exclude={"concurrency", "request_rate"})
-        return [*(Load(concurrency=c, **shared) for c in self.concurrency),
-                *(Load(request_rate=r, **shared) for r in self.request_rate)]
+        """Returns closed-loop levels first, each with the shared settings; ramps and traces are for the open ones."""
+        shared = self.model_dump(exclude={"concurrency", "request_rate", "request_rate_end", "arrivals"})
+        arrivals = "poisson" if self.arrivals == "trace" else self.arrivals
+        return [*(Load(concurrency=c, arrivals=arrivals, **shared) for c in self.concurrency),
+                *(Load(request_rate=r, request_rate_end=self.request_rate_end, arrivals=self.arrivals, **shared)
+                  for r in self.request_rate)]
 
 
 class Experiment(Record):

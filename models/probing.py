@@ -192,6 +192,7 @@ def _decoding(requests: pl.DataFrame) -> tuple[int, float]:
     steps = np.concatenate([np.ones(len(first)), -np.ones(len(last))])
     order = np.lexsort((steps, edges))
     running, widths = np.cumsum(steps[order])[:-1], np.diff(edges[order])
-    if not widths.sum():
+    busy = widths[running > 0].sum()
+    if not busy:  # answers of one token
         return int(running.max(initial=1)), 1.0
-    return int(running.max()), float((running * widths).sum() / widths[running > 0].sum())
+    return int(running.max()), float((running * widths).sum() / busy)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from models import experiment as experiments
 from models.errors import ExperimentError, Unsupported, UserError
-from models.experiment import EngineEntry, Resolvers, expand
+from models.experiment import EngineEntry, LoadGrid, Resolvers, expand
 from models.specs import HardwareSpec, Lengths, ModelSpec, Setup, Trial, Workload
 
 GOOD = """
@@ -99,3 +100,17 @@ def test_a_missing_file_and_a_file_that_is_no_mapping(tmp_path: Path) -> None:
         experiments.load(tmp_path / "none.yaml")
     with pytest.raises(ExperimentError, match="is a mapping"):
         load(tmp_path, "- a\n- b\n")
+
+
+def test_open_levels_ramp_and_closed_ones_do_not() -> None:
+    grid = LoadGrid(concurrency=(2,), request_rate=(1.0, 3.0), request_rate_end=9.0, precision=0.1)
+    assert [load.label for load in grid.levels()] == ["2 at once", "1 → 9 a second", "3 → 9 a second"]
+    assert {load.precision for load in grid.levels()} == {0.1}
+    closed, traced = LoadGrid(concurrency=(2,), request_rate=(1.0,), arrivals="trace").levels()
+    assert (closed.arrivals, traced.arrivals) == ("poisson", "trace")
+
+
+@pytest.mark.parametrize("bad", [{"concurrency": (1,)}, {"request_rate": (1.0,), "arrivals": "trace"}])
+def test_a_ramp_of_nothing_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="request_rate_end is for request_rate"):
+        LoadGrid.model_validate({"request_rate_end": 2.0, **bad})
