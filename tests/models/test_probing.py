@@ -180,7 +180,8 @@ def test_nothing_answered_keeps_no_limit() -> None:
 
 
 def test_the_number_that_decoded_together_is_counted() -> None:
-    got = taken(frame(request(0, 0), request(1, 0), request(2, 10), request(3, 500)))  # 20 to 60 ms, 30 to 70, 520 to 560
+    got = taken(frame(request(0, 0), request(1, 0), request(2, 10), request(3, 500)))
+    # 20 to 60 ms twice, 30 to 70, 520 to 560
     assert got.decoding_most == 3
     assert got.decoding_mean == pytest.approx((2 * 10 + 3 * 30 + 1 * 10 + 40) / 90)
 
