@@ -2,7 +2,7 @@
 
 Each tool, in an environment of its own, puts the same closed loop on a server whose first token leaves after 20 ms and
 the others every 10 ms; the table shows what each reports, how far that is from the truth, and what it cost. The first
-run installs the peers: some 8 GB and ten minutes. Run it on a quiet machine: the server shares it, and says how late
+run installs the peers: some 6 GB and ten minutes. Run it on a quiet machine: the server shares it, and says how late
 it was itself.
 
     python -m bench.peers --streams 100,500 --json
@@ -21,6 +21,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -153,7 +154,10 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that nothing is left behind
     try:
         sys.exit(main(sys.argv[1:]))
     except DynoError as error:
         sys.exit(f"bench.peers: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
