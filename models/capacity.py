@@ -25,7 +25,11 @@ GROWTH = 8.0
 TOLERANCE = {"concurrency": 0.03, "request_rate": 0.05}
 """Width of the last bracket, relative (a user at least)."""
 PROBES_MAX = 12
-LEVEL_MAX = 16384.0
+LEVEL_MAX = 16_000.0
+SUREST = 0.9999
+"""Of one probe: an engine may have a bad moment."""
+SLOPE = 0.3
+"""Of a margin, where none was seen: of the time between tokens over the sequences that share an engine."""
 LONG_RUN = 8000
 """Arrivals of a simulation that stands for the long run."""
 
@@ -90,7 +94,7 @@ def predicted(stack: Stack, kind: Kind, level: float, tokens: Sequence[int], lim
     """Returns the simulation's ln(value / limit), the largest over the limits it knows of; -inf for none."""
     if kind == "concurrency":
         users = round(level)
-        many = np.resize(np.array(tokens), min(4000, 12 * users + 200))
+        many = np.resize(np.array(tokens), max(4 * users, min(4000, 12 * users + 200)))
         first, whole = queueing.closed(stack, users, many.tolist())
         cut = 2 * users
     else:
@@ -158,7 +162,9 @@ def propose(kind: Kind, probes: Sequence[Probe], guess: float | None, start: flo
         return None
     if high is None and low is not None:
         best = guess * (1 + 0.45 * TOLERANCE[kind]) if guess else low.level * GROWTH
-        level = min(LEVEL_MAX, max(best, low.level * (1 + 0.9 * TOLERANCE[kind]), low.level + (kind == "concurrency")))
+        wrong = sum(p.keeps and p.level >= guess for p in mine) if guess else 0  # steps grow while the guess is too low
+        step = min(GROWTH, 1 + 0.45 * TOLERANCE[kind] * 2**max(1, wrong))
+        level = min(LEVEL_MAX, max(best, low.level * step, low.level + (kind == "concurrency")))
         return None if level <= low.level else _whole(kind, level)
     if high is None:
         return None
@@ -204,8 +210,8 @@ def _stalled(probes: Sequence[Probe]) -> bool:
     widths = []
     for i in range(1, len(probes) + 1):
         low, high = bracket(probes[:i])
-        if low and high:
-            widths.append(high.level - low.level)
+        if high:
+            widths.append(high.level - (low.level if low else 0.0))
     return len(widths) >= 3 and all(b > a / 2 for a, b in pairwise(widths[-3:]))
 
 
@@ -223,27 +229,51 @@ def found(kind: Kind, probes: Sequence[Probe], guess: float | None = None) -> Ca
     if high is None:
         return Capacity(kind=kind, keeps=keeps, breaks=None, estimate=keeps, low=keeps, high=None, sure=sure,
                         probes=len(mine), seconds=seconds, why="nothing tried broke the limits")
-    ends = _noise(low, high)
-    estimate = keeps if kind == "concurrency" else _estimate(low, high, guess, ends)
-    return Capacity(kind=kind, keeps=keeps, breaks=high.level, estimate=estimate, low=keeps * ends[0],
-                    high=high.level * ends[1], sure=sure, probes=len(mine), seconds=seconds,
-                    why="" if low else "the lowest level tried broke the limits")
+    least, most = _interval(mine)
+    least, most = min(least, keeps), max(most, high.level)
+    estimate = keeps if kind == "concurrency" else _estimate(low, high, guess, least, most)
+    return Capacity(kind=kind, keeps=keeps, breaks=high.level, estimate=estimate, low=least, high=most, sure=sure,
+                    probes=len(mine), seconds=seconds, why="" if low else "the lowest level tried broke the limits")
 
 
-def _estimate(low: Probe | None, high: Probe, guess: float | None, ends: tuple[float, float]) -> float:
+def _estimate(low: Probe | None, high: Probe, guess: float | None, least: float, most: float) -> float:
     """The simulation's crossing where the probes do not speak against it: it has no luck with its arrivals."""
     if low is None:
         return 0.0
-    if guess and low.level * ends[0] <= guess <= high.level * ends[1]:
+    if guess and least <= guess <= most:
         return guess
     return math.sqrt(low.level * high.level) if high.hopeless else _between(low, high, low.level)
 
 
-def _noise(low: Probe | None, high: Probe) -> tuple[float, float]:
-    """Factors by which the ends of the bracket may be off: their margins' 95% intervals over the slope between them."""
-    if low is None:
-        return 1.0, 1.0
-    slope = max(high.worst - low.worst, 0.05) / math.log(high.level / low.level)
-    under = max(0.0, low.worst + 1.96 * low.sigma) / slope
-    over = 0.0 if high.hopeless else max(0.0, 1.96 * high.sigma - high.worst) / slope
-    return math.exp(-min(under, 0.5)), math.exp(min(over, 0.5))
+def _interval(probes: Sequence[Probe]) -> tuple[float, float]:
+    """Where the crossing lies with a chance of 95%, every place alike on a logarithmic scale before anything is known.
+
+    A probe says as surely as its margin that the crossing is above or below its level; one whose margin is within its
+    noise says that it is near: as near as the margin's slope, seen from a probe that is told apart, has it.
+    """
+    levels = [p.level for p in probes]
+    grid = np.linspace(math.log(min(levels) / GROWTH), math.log(max(levels) * GROWTH), 4001)
+    chance = np.zeros(len(grid))
+    for probe in probes:
+        beyond = math.log(probe.level) - grid
+        keeps = min(SUREST, max(1 - SUREST, probe.sure if probe.keeps else 1 - probe.sure))
+        said = np.where(beyond <= 0, math.log(keeps), math.log(1 - keeps))
+        if not probe.hopeless and not probe.fatal and abs(probe.worst) < 3 * probe.sigma:
+            off = (probe.worst - _slope(probe, probes) * beyond) / probe.sigma
+            said = np.maximum(-off**2 / 2, math.log(1 - SUREST))
+        chance += said
+    mass = np.cumsum(np.exp(chance - chance.max()))
+    low, high = np.exp(np.interp([0.025, 0.975], mass / mass[-1], grid))
+    return float(low), float(high)
+
+
+def _slope(probe: Probe, probes: Sequence[Probe]) -> float:
+    """Of the margin over the logarithm of the level, from the nearest probe that is told apart, below if there is one.
+    """
+    apart = [p for p in probes if p.level != probe.level and not p.hopeless and not p.fatal
+             and (p.worst - probe.worst) * (p.level - probe.level) > 0
+             and abs(p.worst - probe.worst) > 6 * math.hypot(p.sigma, probe.sigma)]
+    if not apart:
+        return SLOPE
+    near = min(apart, key=lambda p: (p.level > probe.level, abs(math.log(p.level / probe.level))))
+    return (near.worst - probe.worst) / math.log(near.level / probe.level)
