@@ -37,7 +37,7 @@ def searched(kind: Kind, oracle: Oracle, limits: tuple[Limit, ...] = LIMITS, kno
         if level is None:
             break
         low, high = capacity.bracket([p for p in probes if p.kind == kind])
-        assert 0 < level
+        assert level > 0
         if kind == "concurrency":
             assert level == round(level) >= 1
         if low or high:
@@ -93,7 +93,7 @@ def engine(stack: Stack, limits: tuple[Limit, ...] = LIMITS, noise: float = 0.01
 
 def holds(got: Capacity, largest: float, kind: Kind) -> None:
     """The bracket is around the truth, and narrow."""
-    assert got.breaks is not None and got.keeps <= largest < got.breaks or got.keeps == largest
+    assert (got.breaks is not None and got.keeps <= largest < got.breaks) or got.keeps == largest
     width = (got.breaks or 0) - got.keeps
     if got.keeps:
         assert width <= TOLERANCE[kind] * got.keeps * 1.001 or (kind == "concurrency" and width <= 1)
