@@ -27,12 +27,28 @@ class Alarm(Protocol):
     def close(self) -> None: ...
 
 
-def alarm(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> Alarm:
-    """Returns an alarm that calls `ring` in the loop's thread, never early."""
+class Readers(Protocol):
+    """What watches files, as a loop does."""
+
+    def add_reader(self, fd: int, ready: Callable[[], None], /) -> None: ...
+
+    def remove_reader(self, fd: int, /) -> object: ...
+
+
+def alarm(loop: asyncio.AbstractEventLoop, ring: Callable[[], None], readers: Readers | None = None) -> Alarm:
+    """Returns an alarm that calls `ring` in the loop's thread, never early; `readers` watch its file (default: the
+    loop)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            return _TimerFd(loop, ring)
+            return _TimerFd(readers or loop, ring)
     return _Spinner(loop, ring)
+
+
+def ticker(readers: Readers, tick: Callable[[], None], period_ns: int) -> Alarm:
+    """Returns what calls `tick` once a period, until it is closed. Linux only."""
+    timer = _TimerFd(readers, tick)
+    timer.set(time.perf_counter_ns(), period_ns)
+    return timer
 
 
 class _Timespec(ctypes.Structure):
@@ -44,17 +60,18 @@ class _Itimerspec(ctypes.Structure):
 
 
 class _TimerFd:
-    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+    def __init__(self, readers: Readers, ring: Callable[[], None]) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         self._settime = libc.timerfd_settime
-        self._loop, self._ring = loop, ring
+        self._readers, self._ring = readers, ring
         self._fd = int(libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_FLAGS))
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
-        loop.add_reader(self._fd, self._expired)
+        readers.add_reader(self._fd, self._expired)
 
-    def set(self, at_ns: int) -> None:
-        when = _Itimerspec(_Timespec(0, 0), _Timespec(*divmod(max(at_ns, 1), 1_000_000_000)))  # 0 would disarm it
+    def set(self, at_ns: int, period_ns: int = 0) -> None:
+        first = _Timespec(*divmod(max(at_ns, 1), 1_000_000_000))  # 0 would disarm it
+        when = _Itimerspec(_Timespec(0, period_ns), first)
         self._settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(when), None)
 
     def _expired(self) -> None:
@@ -65,7 +82,7 @@ class _TimerFd:
         self._ring()
 
     def close(self) -> None:
-        self._loop.remove_reader(self._fd)
+        self._readers.remove_reader(self._fd)
         os.close(self._fd)
 
 

@@ -32,7 +32,7 @@ class Pool:
                  timeout_s: float, on_end: Callable[[Recording], None], spare: bool = False) -> None:
         self._loop, self._address, self._timeout_s, self._on_end = loop, address, timeout_s, on_end
         self._tls = tls_context() if address.tls else None
-        self._sockets = Sockets(loop) if self._tls is None and sys.platform == "linux" else None
+        self._sockets = Sockets(loop, self._dialling) if self._tls is None and sys.platform == "linux" else None
         lines = [f"POST {address.prefix}{path} HTTP/1.1", f"Host: {address.host_header}", "User-Agent: dyno",
                  "Accept: text/event-stream", "Content-Type: application/json",
                  *([f"Authorization: Bearer {api_key}"] if api_key else []), "Content-Length: "]
@@ -45,6 +45,14 @@ class Pool:
         self._where: tuple[int, Any] = (socket.AF_INET, (address.host, address.port))
         self.busy: set[Recording] = set()
         self.eager = False
+
+    @property
+    def readers(self) -> Sockets | asyncio.AbstractEventLoop:
+        """What watches a file with the least delay."""
+        return self._sockets or self._loop
+
+    def _dialling(self) -> bool:
+        return bool(self._dials or self._spares)
 
     async def open(self, count: int) -> None:
         """Finds the address and opens `count` connections beforehand; those refused are dialled again when needed.

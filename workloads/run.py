@@ -88,7 +88,7 @@ class Run:
         self._pool, self._start_ns = pool, start_ns
         self._stop_ns = start_ns + round(self._load.duration_s_max * 1e9)
         self._loop.set_exception_handler(self._failed)
-        self._alarm = alarm(self._loop, self._ring)
+        self._alarm = alarm(self._loop, self._ring, pool.readers)
         try:
             users = self._load.concurrency
             if users is None:
