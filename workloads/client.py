@@ -21,8 +21,10 @@ Ending = Literal["complete", "closed", "reset", "timeout", "refused", "malformed
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Linux: acknowledge at once, asked for anew after each read. Otherwise a server without TCP_NODELAY holds its next
 small write back until our delayed acknowledgement, 40 ms, and what is measured is that. It costs a packet a token, so
-it is done until the first token, and from the first gap on that may be such a delay."""
+it is done until the first token, after gaps that may be such a delay, and always once DELAYS_MAX of these came in an
+answer (one may be our own)."""
 _MAYBE_DELAYED_NS = 30_000_000
+DELAYS_MAX = 4
 
 
 class Recording:
@@ -85,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._status: int | None = None
         self._body = recording.body
         self.on_body = recording.body.extend
-        self._last = 0
+        self._calm_until_ns = self._delays = 0
         self._stamp, self._end = recording.stamps.append, recording.ends.append
         self._parser = HttpResponseParser(self)
         self._feed = self._parser.feed_data
@@ -116,19 +118,20 @@ class Connection(asyncio.Protocol):
             self.finish("malformed", now, f"not HTTP: {error}")
             return
         self._stamp(now)
-        self._end(length := len(self._body))
-        if self._last and not self.owner.eager and now - self._last < _MAYBE_DELAYED_NS:
-            self._last = now
+        self._end(len(self._body))
+        if now > self._calm_until_ns:
+            self._acknowledge(now)
         else:
-            self._acknowledge(now, length)
+            self._calm_until_ns = now + _MAYBE_DELAYED_NS
         if self._over:
             self.finish("complete", now)
 
-    def _acknowledge(self, now: int, length: int) -> None:
-        if self._last and now - self._last >= _MAYBE_DELAYED_NS:
-            self.owner.eager = True
-        if length:
-            self._last = now  # of the last read with a body
+    def _acknowledge(self, now: int) -> None:
+        if self._calm_until_ns:
+            self._delays += 1
+            self.owner.eager |= self._delays >= DELAYS_MAX
+        if self._body and not self.owner.eager:
+            self._calm_until_ns = now + _MAYBE_DELAYED_NS
         if _QUICKACK is not None:
             self.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 

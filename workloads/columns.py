@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from models.frames import REQUESTS
 from models.specs import Workload
@@ -112,7 +111,5 @@ def _output_tokens(said: Answer, outcome: str, limit: int) -> tuple[int | None, 
 
 
 def _lists(chunks: Sequence[Ints]) -> pl.Series:
-    """Lists of int64 from arrays, without a Python object for each entry."""
-    offsets = np.concatenate([[0], np.cumsum([len(c) for c in chunks], dtype=np.int64)])
-    values = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
-    return pl.Series(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)))
+    """Lists of int64 from arrays, without a Python object for each entry (nor pyarrow, which imports pandas)."""
+    return pl.Series([pl.Series(c) for c in chunks], dtype=pl.List(pl.Int64))

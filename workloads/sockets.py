@@ -106,8 +106,8 @@ class Channel:
         """Reads once; what is left is reported again."""
         if events & select.EPOLLOUT:
             self._flush()
-        if not events & ~select.EPOLLOUT:
-            return
+            if events == select.EPOLLOUT:
+                return
         try:
             data = self._recv(READ_BYTES)
         except BlockingIOError:
