@@ -66,6 +66,7 @@ def streams(folder: Path) -> Iterator[Line]:
     yield at_most(row, "client µs/token", said["client_cpu_seconds"] * 1e6 / tokens, 12)
     yield Line(row, "… while sending", said["client_cpu_seconds_sending"] * 1e6 / tokens)
     yield Line(row, "… with start-up", ran.cpu_s * 1e6 / tokens)
+    yield Line(row, "server µs/token", stats["cpu_s"] * 1e6 / tokens)
     yield _start(row, ran, stats)
     yield from _lateness(row, stats)
     if shutil.which("wrk"):
