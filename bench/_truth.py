@@ -61,7 +61,7 @@ class Truth:
         return self._process.pid
 
     def stats(self) -> dict[str, Any]:
-        """What it counted since the start or the last reset: requests, tokens, its own lateness in µs, open connections,
+        """What it counted since the start or the last reset: requests, tokens, its own lateness in µs, connections,
         the instant of the first request (`first_request_ns`, CLOCK_MONOTONIC)."""
         with urllib.request.urlopen(f"{self.url}/stats", timeout=30) as answer:
             return dict(json.load(answer))

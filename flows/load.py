@@ -43,7 +43,9 @@ class Loaded:
                 "intervals": summary.intervals, "window_s": summary.window_s, "duration_s": drive.duration_s,
                 "prompt_lengths": self.target.words.source, "processes": drive.processes,
                 "client_cpu_seconds": self.cpu_s, "client_cpu_seconds_sending": drive.client_cpu_s,
-                "stopped": drive.judged, "verdicts": [v.model_dump() for v in self.point.verdicts]}
+                "client_late_share": drive.late_share, "client_waited_seconds": drive.waited_s,
+                "requests_found_warming_up": self.point.warmup.requests if self.point.warmup else 0,
+                "stopped_early": drive.judged == "enough", "verdicts": [v.model_dump() for v in self.point.verdicts]}
 
 
 def load_url(options: dict[str, Any], progress: Progress) -> Loaded:

@@ -13,7 +13,7 @@ from models import intervals
 from models.progress import Progress
 from models.records import Endpoint, Summary, Verdict
 from models.specs import Load, Workload
-from models.steady import settled
+from models.steady import Warmup, settled
 from models.summary import summarise
 from models.verdicts import judge
 from workloads import driver, prompts, schedule, shards
@@ -43,6 +43,7 @@ class Point:
     telemetry: pl.DataFrame
     summary: Summary
     verdicts: tuple[Verdict, ...]
+    warmup: Warmup | None
     cpu_s: float
 
 
@@ -70,9 +71,10 @@ def take(target: Target, workload: Workload, load: Load, *, seed: int = 0, repea
     requests, warmup = settled(drive.requests) if steady and not moving else (drive.requests, None)
     summary = summarise(requests)
     verdicts = judge(requests, sampler.frame(), summary, workload, load, drive.client_cpu_s, drive.duration_s,
-                     stopped_early=drive.truncated and until is None, warmup=warmup, processes=drive.processes)
+                     stopped_early=drive.truncated and until is None, warmup=warmup, processes=drive.processes,
+                     late_share=drive.late_share, waited_s=drive.waited_s)
     cpu_s = time.process_time() - cpu_s + (drive.client_cpu_s if processes > 1 else 0.0)
-    return Point(drive, requests, sampler.frame(), summary, verdicts, cpu_s)
+    return Point(drive, requests, sampler.frame(), summary, verdicts, warmup, cpu_s)
 
 
 def _precise(load: Load) -> Judge | None:

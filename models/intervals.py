@@ -79,8 +79,8 @@ def narrow(requests: pl.DataFrame, precision: float) -> bool:
 
 
 def around(found: tuple[float, float] | None) -> Interval | None:
-    """Turns a centre and a half-width into bounds."""
-    return (found[0] - found[1], found[0] + found[1]) if found else None
+    """Turns a centre and a half-width into bounds; nothing here can be below 0."""
+    return (max(0.0, found[0] - found[1]), found[0] + found[1]) if found else None
 
 
 def mean(values: Floats) -> tuple[float, float] | None:

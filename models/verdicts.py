@@ -17,6 +17,8 @@ from models.specs import Load, Workload
 from models.steady import Warmup, in_flight
 
 FAILED_SHARE_FATAL = 0.10        # more failed requests than this: the rest is a biased sample
+LATE_SHARE = 0.01                # of the reads seen over 2 ms late: more, and p99 is the client's own
+WAITED_SHARE = 0.10              # of the time that the client wanted a processor and got none
 CLIENT_CPU_SHARE = 0.80          # of one core: beyond it the client's own queueing shows in latencies
 SEND_DELAY_MS = 5.0              # p99 between meant to be sent and sent
 RATE_SHARE = 0.95                # of the requests that were due: below it the queue grows by more than chance
@@ -37,14 +39,16 @@ HOST_BUSY_CORES = 0.25           # mean CPU used by neither engine nor client
 
 def judge(requests: pl.DataFrame, telemetry: pl.DataFrame, summary: Summary, workload: Workload, load: Load,
           client_cpu_s: float, duration_s: float, engine_died: bool = False, stopped_early: bool = False,
-          warmup: Warmup | None = None, processes: int = 1) -> tuple[Verdict, ...]:
+          warmup: Warmup | None = None, processes: int = 1, late_share: float = 0.0, waited_s: float = 0.0,
+          ) -> tuple[Verdict, ...]:
     """Returns every verdict that applies, in the order of the checks below.
 
-    client_cpu_s is of all the load generator's processes together. warmup: what models.steady found.
+    client_cpu_s is of all the load generator's processes together. warmup: what models.steady found. late_share: of the
+    reads, those seen late; waited_s: the load generator's wait for a processor.
     """
     return (
         *_ended(requests, summary, engine_died, stopped_early),
-        *_client(summary, client_cpu_s / processes, duration_s),
+        *_client(summary, client_cpu_s / processes, duration_s, late_share, waited_s),
         *_rate(requests, workload, load),
         *_backlog(requests, workload, load),
         *_cache(summary, telemetry, workload),
@@ -77,12 +81,14 @@ def _first_error(requests: pl.DataFrame) -> str:
     return f" ({errors[0]})" if len(errors) else ""
 
 
-def _client(summary: Summary, client_cpu_s: float, duration_s: float) -> Iterator[Verdict]:
+def _client(summary: Summary, client_cpu_s: float, duration_s: float, late_share: float, waited_s: float,
+            ) -> Iterator[Verdict]:
     delay = summary.metrics.get("send_delay_ms_p99", 0.0)
-    share = client_cpu_s / duration_s if duration_s else 0.0
-    if share > CLIENT_CPU_SHARE or delay > SEND_DELAY_MS:
-        yield Verdict(name="client_bound", severity="fatal", detail=f"the load generator used {share:.0%} of a core and"
-                      f" sent {delay:.1f} ms late at p99: its own queueing is in the figures")
+    share, waited = (s / duration_s if duration_s else 0.0 for s in (client_cpu_s, waited_s))
+    if share > CLIENT_CPU_SHARE or delay > SEND_DELAY_MS or late_share > LATE_SHARE or waited > WAITED_SHARE:
+        yield Verdict(name="client_bound", severity="fatal", detail=f"the load generator used {share:.0%} of a core,"
+                      f" waited for one {waited:.0%} of the time, sent {delay:.1f} ms late at p99 and saw"
+                      f" {late_share:.0%} of the answers' parts over 2 ms late: its own queueing is in the figures")
 
 
 def _rate(requests: pl.DataFrame, workload: Workload, load: Load) -> Iterator[Verdict]:

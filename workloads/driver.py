@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter_ns
 
 import polars as pl
@@ -44,7 +45,8 @@ class Drive:
 
     client_cpu_s: CPU of the driving threads while the load ran, of all `processes` together. truncated: requests that
     were to be measured were not sent, because of duration_s_max or because `should_stop` or `judge` said so; they have
-    no row. judged: what `judge` said last.
+    no row. judged: what `judge` said last. late_share: of the reads, those that waited for over 2 ms as others were seen
+    to; waited_s: how long a driving thread wanted a processor and got none (the most of any process; Linux).
     """
 
     requests: pl.DataFrame
@@ -54,6 +56,8 @@ class Drive:
     truncated: bool
     processes: int = 1
     judged: Say = "go on"
+    late_share: float = 0.0
+    waited_s: float = 0.0
 
 
 def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: Endpoint, load: Load, *,
@@ -86,16 +90,25 @@ def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: End
             zero_ns = start_ns if t0_ns is None else t0_ns
             interim = Interim(run, plan, workload, zero_ns, judge) if judge else None
             with _undisturbed(), _watched(run, on_progress, should_stop, interim, on_tick):
-                cpu_s = time.thread_time()
+                cpu_s, waited_s = time.thread_time(), _waited_s()
                 run.go(pool, start_ns)
                 duration_s, cpu_s = (perf_counter_ns() - start_ns) / 1e9, time.thread_time() - cpu_s
+                waited_s = _waited_s() - waited_s
         finally:
             loop.run_until_complete(pool.close())
     anchor = dt.datetime.now(dt.UTC) - dt.timedelta(microseconds=(perf_counter_ns() - zero_ns) / 1000)
     with _undisturbed():  # millions of short-lived objects without a cycle among them
         requests = frame(plan.phased(run.phases), workload, run.recordings, zero_ns, key)
     return Drive(requests, anchor.isoformat(), duration_s, cpu_s, run.truncated, part.of,
-                 interim.said if interim else "go on")
+                 interim.said if interim else "go on", pool.late_share, waited_s)
+
+
+def _waited_s() -> float:
+    """Seconds this thread has been ready to run without running; 0 where the system does not say."""
+    try:
+        return int(Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

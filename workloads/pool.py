@@ -51,6 +51,11 @@ class Pool:
         """What watches a file with the least delay."""
         return self._sockets or self._loop
 
+    @property
+    def late_share(self) -> float:
+        """Share of the reads that had to wait for this process, as far as that is known."""
+        return self._sockets.late / max(1, self._sockets.reads) if self._sockets else 0.0
+
     def _dialling(self) -> bool:
         return bool(self._dials or self._spares)
 

@@ -129,7 +129,8 @@ def _merged(drives: Sequence[Drive]) -> Drive:
     requests = pl.concat([one.requests for one in drives]).sort("request_index")
     return replace(drives[0], requests=requests, duration_s=max(one.duration_s for one in drives),
                    client_cpu_s=sum(one.client_cpu_s for one in drives), truncated=any(one.truncated for one in drives),
-                   processes=len(drives))
+                   processes=len(drives), late_share=max(one.late_share for one in drives),
+                   waited_s=max(one.waited_s for one in drives))
 
 
 def _child(pipe: Connection) -> None:

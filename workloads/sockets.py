@@ -11,12 +11,18 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable
+from time import perf_counter_ns, sleep
 from typing import Any, Protocol
 
 from workloads.alarm import ticker
 
-READ_BYTES = 16384
+READ_BYTES = 4096
 STAY_NS = 5_000_000
+CROWD, FEW, NAP_S = 100, 16, 50e-6
+"""Reads in that time (20 000 a second) from which on it sleeps a little after rounds of few reads: with what else a
+sleep takes, stamps are then up to 0.1 ms late, but a wake-up serves several; a full processor makes them far later."""
+LATE_NS = 2_000_000
+"""A round of reads that took longer kept the next ones waiting for as long: their stamps are late."""
 
 
 class Receiver(Protocol):
@@ -43,6 +49,9 @@ class Sockets:
         self.loop, self._busy = loop, busy
         self.epoll = select.epoll()
         self.channels: dict[int, Watched] = {}
+        self._crowded = self._long = False
+        self.reads = self.late = 0
+        """Reads, and those of them that had to wait."""
         loop.add_reader(self.epoll.fileno(), self._ready)
         self._ticker = ticker(self, self._leave, STAY_NS)
 
@@ -64,13 +73,23 @@ class Sockets:
         del self.channels[fd]
 
     def _ready(self) -> None:
-        channels, self._stay = self.channels, True
+        channels, self._stay, count = self.channels, True, 0
         while self._stay:
-            for fd, events in self.epoll.poll():
+            found = self.epoll.poll()
+            start_ns = perf_counter_ns()
+            count += len(found)
+            if self._long:
+                self.late += len(found)
+            for fd, events in found:
                 if channel := channels.get(fd):  # not closed by what came before it in this round
                     channel.ready(events)
+            self._long = perf_counter_ns() - start_ns > LATE_NS
             if self._busy():
-                return
+                break
+            if self._crowded and len(found) < FEW:
+                sleep(NAP_S)
+        self.reads += count
+        self._crowded = count > CROWD
 
     def _leave(self) -> None:
         self._stay = False
