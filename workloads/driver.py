@@ -45,7 +45,7 @@ class Drive:
 
     client_cpu_s: CPU of the driving threads while the load ran, of all `processes` together. truncated: requests that
     were to be measured were not sent, because of duration_s_max or because `should_stop` or `judge` said so; they have
-    no row. judged: what `judge` said last. late_share: of the reads, those that waited for over 2 ms as others were seen
+    no row. judged: what `judge` said last. late_share: of the reads, those that waited over 2 ms as others were seen
     to; waited_s: how long a driving thread wanted a processor and got none (the most of any process; Linux).
     """
 
