@@ -106,7 +106,10 @@ class Connection(asyncio.Protocol):
             self.transport.write(data[sent:] if sent else data)
 
     def data_received(self, data: bytes) -> None:
-        now = perf_counter_ns()
+        self.received(data, perf_counter_ns())
+
+    def received(self, data: bytes, now: int) -> None:
+        """Takes a part of the answer that was there at that instant."""
         if self.recording is None:  # an answer to nothing
             self.transport.abort()
             return

@@ -30,7 +30,8 @@ class Receiver(Protocol):
 
     def connection_made(self, transport: Any) -> None: ...
 
-    def data_received(self, data: bytes) -> None: ...
+    def received(self, data: bytes, now_ns: int) -> None:
+        """What asyncio calls data_received, with the instant at which it was known to be there."""
 
     def connection_lost(self, exc: Exception | None) -> None: ...
 
@@ -38,7 +39,7 @@ class Receiver(Protocol):
 class Watched(Protocol):
     """Whoever is told that a file is ready."""
 
-    def ready(self, events: int) -> None: ...
+    def ready(self, events: int, now_ns: int) -> None: ...
 
 
 class Sockets:
@@ -82,7 +83,7 @@ class Sockets:
                 self.late += len(found)
             for fd, events in found:
                 if channel := channels.get(fd):  # not closed by what came before it in this round
-                    channel.ready(events)
+                    channel.ready(events, start_ns)
             self._long = perf_counter_ns() - start_ns > LATE_NS
             if self._busy():
                 break
@@ -105,7 +106,7 @@ class _Reader:
     def __init__(self, told: Callable[[], None]) -> None:
         self._told = told
 
-    def ready(self, events: int) -> None:
+    def ready(self, events: int, now_ns: int) -> None:
         self._told()
 
 
@@ -114,14 +115,14 @@ class Channel:
 
     def __init__(self, owner: Sockets, sock: socket.socket, receiver: Receiver) -> None:
         self._owner, self._sock, self._receiver = owner, sock, receiver
-        self._recv, self._received = sock.recv, receiver.data_received
+        self._recv, self._received = sock.recv, receiver.received
         self._unsent = b""
         self._closing = False
 
     def is_closing(self) -> bool:
         return self._closing
 
-    def ready(self, events: int) -> None:
+    def ready(self, events: int, now_ns: int) -> None:
         """Reads once; what is left is reported again."""
         if events & select.EPOLLOUT:
             self._flush()
@@ -135,7 +136,7 @@ class Channel:
             self._close(error)
             return
         if data:
-            self._received(data)
+            self._received(data, now_ns)
         else:
             self._close(None)
 
