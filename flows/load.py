@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import orjson
+import polars as pl
 from pydantic import ValidationError
 
 from flows import point
 from flows.point import Point, Target
 from models.errors import UserError
+from models.frames import OUTCOMES
 from models.progress import Progress
 from models.specs import Lengths, Load, Workload
 from workloads import catalogue, control, prompts
 
 MANY = 20_000
 """Requests planned when only a duration is given."""
+WARMUP_S = 10.0
+"""More than an open loop's warm-up takes."""
 ARRIVALS = ("poisson", "constant", "gamma", "trace")
 
 
@@ -34,12 +38,17 @@ class Loaded:
     cpu_s: float
 
     def flat(self) -> dict[str, object]:
-        """One flat object for --json: counts, every metric, its interval, verdicts."""
+        """One flat object for --json: counts, every metric, its interval, verdicts.
+
+        Counts are of all requests that were to be measured, latencies of those after the warm-up.
+        """
         summary, drive = self.point.summary, self.point.drive
-        outcomes = {f"requests_{k}": n for k, n in summary.outcomes.items()}
+        sent = drive.requests.filter(pl.col("phase") == "measured")["outcome"].value_counts()
+        outcomes = {f"requests_{name}": 0 for name in OUTCOMES} | {f"requests_{k}": int(n) for k, n in sent.iter_rows()}
+        ok = outcomes["requests_ok"]
         return {"url": self.target.endpoint.url, "model": self.target.endpoint.model, "workload": self.workload.label,
-                "load": self.load.label, **outcomes, "requests_ok": summary.requests_ok,
-                "requests_failed": summary.requests_failed, **summary.metrics,
+                "load": self.load.label, **outcomes, "requests_ok": ok,
+                "requests_failed": sum(outcomes.values()) - ok, **summary.metrics,
                 "intervals": summary.intervals, "window_s": summary.window_s, "duration_s": drive.duration_s,
                 "prompt_lengths": self.target.words.source, "processes": drive.processes,
                 "client_cpu_seconds": self.cpu_s, "client_cpu_seconds_sending": drive.client_cpu_s,
@@ -97,6 +106,11 @@ def _load(options: dict[str, Any], asked: Workload) -> Load:
     if kind not in ARRIVALS:
         raise UserError(f"--arrivals {options['arrivals']}: write poisson, constant, trace or gamma:CV, as in gamma:2")
     rate = options["rate"]
+    for name in ("arrivals", "ramp_to"):
+        if options["concurrency"] and options[name]:
+            raise UserError(f"--{name.replace('_', '-')} is for --rate: users of a closed loop come when they are free")
+    if kind == "trace" and not asked.trace:
+        raise UserError("--arrivals trace: say which with --trace FILE")
     if asked.trace and rate is None and options["concurrency"] is None:
         rate = asked.trace.request_rate
     if (options["concurrency"] is None) == (rate is None):
@@ -109,15 +123,16 @@ def _load(options: dict[str, Any], asked: Workload) -> Load:
 
 
 def _checked(options: dict[str, Any], rate: float | None, kind: str, burstiness: float) -> Load:
-    duration = options["duration"]
+    duration = most_s = options["duration"]
     requests = options["requests"] or (MANY if duration or options["precision"] else 100)
     if duration and rate:
         mean = (rate + (options["ramp_to"] or rate)) / 2
-        requests = min(requests, max(1, round(mean * duration)))
+        requests = min(requests, max(1, round(mean * duration)))  # these last as long; the warm-up comes before them
+        most_s = 1.5 * duration + WARMUP_S
     try:
         return Load(concurrency=options["concurrency"], request_rate=rate, request_rate_end=options["ramp_to"],
                     arrivals=cast(Literal["poisson", "constant", "gamma", "trace"], kind), burstiness=burstiness,
-                    requests=requests, timeout_s=options["timeout"], duration_s_max=duration or 3600.0,
+                    requests=requests, timeout_s=options["timeout"], duration_s_max=most_s or 3600.0,
                     precision=options["precision"])
     except ValidationError as error:
         first = error.errors()[0]
