@@ -167,9 +167,10 @@ def _probe(found: Found, kind: Kind, level: float, guess: float | None, asked: W
         return probing.decide(now.requests, now.in_flight, now.now_ns, limits, round(wait_s * 1e9),
                               clear_s * 1e9, worth=1.0 if kind == "concurrency" else BURST_WORTH)
     got = take(load, seed, judge)
-    fatal = doubted(got.verdicts)
-    return probing.probe(kind, level, got.requests, limits, got.summary.metrics, got.seconds, hopeless=got.hopeless,
-                         reused=got.reused, trial_id=got.trial_id, fatal=fatal)
+    probe = probing.probe(kind, level, got.requests, limits, got.summary.metrics, got.seconds, hopeless=got.hopeless,
+                          reused=got.reused, trial_id=got.trial_id)
+    # What keeps the limits although the load generator was slow would keep them the better without that.
+    return probe if probe.keeps else probe.model_copy(update={"fatal": doubted(got.verdicts)})
 
 
 def doubted(verdicts: Sequence[Verdict]) -> tuple[str, ...]:

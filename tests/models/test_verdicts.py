@@ -62,8 +62,8 @@ def counters(**values: list[float]) -> pl.DataFrame:
     ("requests_failed", "warning", {"rows": [CLEAN[0] | {"outcome": "timeout"}, *CLEAN[1:]]}),
     ("requests_failed", "fatal", {"rows": [r | {"outcome": "timeout"} for r in CLEAN[:20]] + CLEAN[20:]}),
     ("client_bound", "fatal", {"client_cpu_s": 5.5}),
-    ("client_bound", "fatal", {"late_share": 0.02}),
-    ("client_bound", "fatal", {"waited_s": 0.7}),
+    ("client_bound", "fatal", {"late_share": 0.06}),
+    ("client_bound", "fatal", {"waited_s": 2.4}),
     ("client_bound", "fatal", {"rows": [r | {"planned_ns": r["sent_ns"] - 6 * MS} for r in CLEAN]}),  # type: ignore[operator]
     ("below_rate", "warning", {"rows": OVERLOADED, "load": OPEN}),
     ("backlog_grows", "fatal", {"rows": OVERLOADED, "load": OPEN}),
