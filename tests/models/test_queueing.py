@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 
 import numpy as np
 import pytest
@@ -32,10 +33,11 @@ def test_users_of_a_closed_loop_wait_for_one_another() -> None:
     assert first == pytest.approx([0.1, 0.299, 0.3, 0.3]) and whole == pytest.approx([0.2, 0.399, 0.4, 0.4])
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(slots=st.integers(1, 6), users=st.integers(1, 60), first_s=st.floats(0.0005, 0.1), a=st.floats(0.0001, 0.01))
 def test_a_closed_loop_asks_in_the_order_of_time(slots: int, users: int, first_s: float, a: float) -> None:
     """Answers may end before the last user has come: what they lead to queues behind who came before, not after all."""
+    first_s, a = first_s + math.sqrt(2) * 1e-5, a + math.sqrt(3) * 1e-6  # nothing at one instant: its order is free
     service = first_s + 4 * a
     came = [user * USER_GAP_S for user in range(users)]
     free = [0.0] * slots
