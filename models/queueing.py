@@ -64,7 +64,8 @@ class _Run:
         """Returns TTFT and E2E, in seconds."""
         while True:
             token_s = self._stack.token_s(len(self._decode))
-            arrival = self._came[self._next] if self._next < len(self._came) else float("inf")
+            more = self._next < min(len(self._came), len(self._tokens))
+            arrival = self._came[self._next] if more else float("inf")
             first = self._prefill[0][0] if self._prefill else float("inf")
             ends = self._now + (self._decode[0][0] - self._clock) * token_s if self._decode else float("inf")
             soonest = min(arrival, first, ends)
@@ -93,5 +94,5 @@ class _Run:
     def _ended(self) -> None:
         self._clock, index = heapq.heappop(self._decode)
         self.last_s[index] = self._now
-        if self._loop and len(self._came) < len(self._tokens):
+        if self._loop:
             insort(self._came, self._now, self._next)  # users who have yet to come for the first time may be later
