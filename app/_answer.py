@@ -153,6 +153,8 @@ def show_trial(home: Path, prefix: str, as_json: bool) -> None:
     click.echo(f"{m.summary.requests_ok} requests ok, {m.summary.requests_failed} failed · "
                f"{number(m.summary.metrics.get('output_tokens_per_second'))} output tok/s")
     latencies(m.summary.metrics)
+    if m.warmup:
+        click.echo(m.warmup.text)
     for verdict in m.verdicts:
         click.echo(f"{verdict.severity}: {verdict.name}: {verdict.detail}")
     click.echo(f"bundle: {bundle.path}")

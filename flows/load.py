@@ -54,6 +54,7 @@ class Loaded:
                 "client_cpu_seconds": self.cpu_s, "client_cpu_seconds_sending": drive.client_cpu_s,
                 "client_late_share": drive.late_share, "client_waited_seconds": drive.waited_s,
                 "requests_found_warming_up": self.point.warmup.requests if self.point.warmup else 0,
+                "warmup": self.point.warmup.model_dump() if self.point.warmup else None,
                 "stopped_early": drive.judged == "enough", "verdicts": [v.model_dump() for v in self.point.verdicts]}
 
 

@@ -67,7 +67,7 @@ def measure_trial(trial: Trial, engine: Engine, words: prompts.Vocabulary, home:
     measurement = Measurement(
         trial_id=trial.trial_id, setup_id=trial.setup.setup_id, trial=trial, run=engine.run, host=host,
         started_at=point.drive.started_at, duration_s=point.drive.duration_s, summary=point.summary,
-        verdicts=(*point.verdicts, *_broken_off(point.drive.judged)),
+        verdicts=(*point.verdicts, *_broken_off(point.drive.judged)), warmup=point.warmup,
         client_cpu_s=point.drive.client_cpu_s, dyno_version=version("llm-dyno"))
     bundles.write(home, measurement, point.requests, point.telemetry, log, replace=True)
     control.settle(engine.endpoint)

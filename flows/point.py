@@ -11,9 +11,9 @@ import polars as pl
 
 from models import intervals
 from models.progress import Progress
-from models.records import Endpoint, Summary, Verdict
+from models.records import Endpoint, Summary, Verdict, Warmup
 from models.specs import Load, Workload
-from models.steady import Warmup, settled
+from models.steady import settled
 from models.summary import summarise
 from models.verdicts import judge
 from workloads import driver, prompts, schedule, shards

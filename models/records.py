@@ -84,6 +84,32 @@ class Summary(Record):
         default_factory=dict, description="95% confidence intervals by metric (models.intervals); None: no such bound")
 
 
+class Warmup(Record):
+    """What was found to be warm-up (models.steady), beyond the requests planned as such."""
+
+    method: str | None = Field(default=None, description="how its end was found; None: too few requests to look for it")
+    requests: int = Field(default=0, ge=0, description="measured requests relabelled as warm-up")
+    failed: int = Field(default=0, ge=0, description="of these, those that did not succeed")
+    seconds: float = Field(default=0.0, ge=0, description="from the first of these sent to the first kept one sent")
+    end_ns: int | None = Field(default=None, description="when the first kept one was sent; None: nothing was cut")
+    found: bool = Field(default=True, description="False: the point was still moving at its end, so that its"
+                        " percentiles depend on its duration; nothing is cut then")
+    because: tuple[str, ...] = Field(default=(), description="the series that say so")
+
+    @property
+    def text(self) -> str:
+        """One sentence for people."""
+        series = " and ".join(self.because)
+        if self.method is None:
+            return "Too few requests to tell where the warm-up ended: none was left out."
+        if not self.found:
+            return f"The warm-up was not over at the end, by {series} ({self.method}): nothing was cut."
+        if not self.requests:
+            return f"Steady from the first measured request ({self.method}): none was left out."
+        return (f"The first {self.requests} measured requests, {self.seconds:.3g} s, were still warming up by {series}"
+                f" ({self.method}): they are left out.")
+
+
 class Measurement(Record):
     """Everything of one trial but its frames: the content of `measurement.json`."""
 
@@ -97,6 +123,8 @@ class Measurement(Record):
     duration_s: float
     summary: Summary
     verdicts: tuple[Verdict, ...] = ()
+    warmup: Warmup | None = Field(default=None, description="None: not looked for (ramps, traces, probes of a capacity"
+                                  " search), or measured before this was kept")
     client_cpu_s: float = 0.0
     dyno_version: str = ""
     source: str = Field(default="measured", description="measured here, or imported from …")

@@ -17,17 +17,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import Field
 
 from models.intervals import student
 from models.latencies import latencies
-from models.specs import Record
+from models.records import Warmup
 
 Floats = npt.NDArray[np.float64]
 IN_FLIGHT = "in flight"
 """Says where a run begins to be steady, but not that it never is: in an open loop it wanders by nature, and the verdict
 `backlog_grows` judges it."""
 
+METHOD = "MSER-5"
 REQUESTS_MIN = 20        # fewer: nothing is cut, ten or so requests cannot show that they are steady
 BATCH_MIN = 5            # requests a batch, as in MSER-5
 BATCHES_MIN = 10         # as many at least, else batches are made shorter than a wave
@@ -39,21 +39,6 @@ MOVING = 0.10            # between first and last third of what is kept, relativ
 ABOUT = 0.25             # standard errors of that standard error: as good as the best
 FLOOR = 0.01             # of the median, added before the logarithm: a TPOT may be 0
 RATIO_MAX = 0.9          # of the correlation of successive batches that is believed
-
-
-class Warmup(Record):
-    """What was taken for warm-up, beyond the requests planned as such.
-
-    requests, failed: how many were relabelled, and how many of these did not succeed. end_ns: when the first request
-    that is kept was sent (None: nothing was cut). found: False where the point was still moving at its end, so that its
-    percentiles depend on its duration; nothing is cut then. because: the series that say so.
-    """
-
-    requests: int = Field(default=0, ge=0)
-    failed: int = Field(default=0, ge=0)
-    end_ns: int | None = None
-    found: bool = True
-    because: tuple[str, ...] = ()
 
 
 def settled(requests: pl.DataFrame) -> tuple[pl.DataFrame, Warmup]:
@@ -68,13 +53,13 @@ def settled(requests: pl.DataFrame) -> tuple[pl.DataFrame, Warmup]:
     moving = tuple(name for name, cut in found.items() if cut is None and name != IN_FLIGHT)
     cuts = {name: cut for name, cut in found.items() if cut}
     if moving or not cuts:
-        return requests, Warmup(found=not moving, because=moving)
+        return requests, Warmup(method=METHOD, found=not moving, because=moving)
     cut = max(cuts.values())
     end_ns = int(ok["sent_ns"][cut])
     before = measured & (pl.col("sent_ns") < end_ns)
     lost = requests.filter(before)
-    warmup = Warmup(requests=lost.height, failed=lost.filter(pl.col("outcome") != "ok").height, end_ns=end_ns,
-                    because=tuple(cuts))
+    warmup = Warmup(method=METHOD, requests=lost.height, failed=lost.filter(pl.col("outcome") != "ok").height,
+                    seconds=(end_ns - int(str(lost["sent_ns"].min()))) / 1e9, end_ns=end_ns, because=tuple(cuts))
     phase = pl.when(before).then(pl.lit("warmup")).otherwise(pl.col("phase"))
     return requests.with_columns(phase.alias("phase")), warmup
 

@@ -12,9 +12,9 @@ import polars as pl
 
 from models.intervals import certain_median
 from models.latencies import latencies, window_ns
-from models.records import Summary, Verdict
+from models.records import Summary, Verdict, Warmup
 from models.specs import Load, Workload
-from models.steady import Warmup, in_flight
+from models.steady import in_flight
 
 FAILED_SHARE_FATAL = 0.10        # more failed requests than this: the rest is a biased sample
 LATE_SHARE = 0.05                # of the reads seen over 2 ms late: more, and p95 is the client's own

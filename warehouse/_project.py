@@ -113,7 +113,10 @@ def _setup(setup: Setup) -> Row:
 def _trial(measurement: Measurement, bundle: str, sha256: str) -> Row:
     trial, run, host, summary = measurement.trial, measurement.run, measurement.host, measurement.summary
     load = trial.load.model_dump(exclude={"requests"})
+    cut = measurement.warmup
     return load | host.model_dump() | {
+        "warmup_cut_requests": cut and cut.requests, "warmup_cut_s": cut and cut.seconds,
+        "warmup_method": cut and cut.method, "warmup_over": cut and (cut.found if cut.method else None),
         "trial_id": measurement.trial_id, "setup_id": measurement.setup_id,
         "engine_id": _engine(measurement)["engine_id"], "workload_id": content_id(trial.workload),
         "load": trial.load.label, "requests_planned": trial.load.requests, "seed": trial.seed, "repeat": trial.repeat,

@@ -26,6 +26,18 @@ UNITS = {
 }
 """Latencies by name for people; TTFT and E2E count from the instant a request was meant to be sent."""
 
+TITLES = {
+    "requests_per_second": "Requests/s", "output_tokens_per_second": "Output tok/s",
+    "input_tokens_per_second": "Input tok/s", "input_tokens": "Input tokens in all",
+    "output_tokens": "Output tokens in all", "cached_tokens": "Input tokens from the prefix cache",
+    "input_tokens_mean": "Input tokens a request", "output_tokens_mean": "Output tokens a request",
+    "input_tokens_planned_mean": "Input tokens a request, planned",
+    "output_tokens_planned_mean": "Output tokens a request, planned",
+    "chunks_per_output_token": "Chunks an output token", "output_valid_share": "Answers that obey their schema, share",
+    "usd_per_million_output_tokens": "USD per M output tokens", "usd_per_qps_hour": "USD per QPS-hour",
+}
+"""All else that a chart or a table may show."""
+
 
 def colour(engine: str) -> str:
     """The colour of an engine's server; a new one gets a colour of its own that never changes."""
@@ -40,14 +52,8 @@ def colours(engines: Iterable[str]) -> alt.Scale:
 
 def title(column: str) -> str:
     """`ttft_from_schedule_ms_p95` → `TTFT p95 ms`."""
-    known = {
-        "output_tokens_per_second": "Output tok/s", "usd_per_million_output_tokens": "USD per M output tokens",
-        "requests_per_second": "Requests/s", "usd_per_qps_hour": "USD per QPS-hour",
-    }
-    if column in known:
-        return known[column]
     metric, _, statistic = column.rpartition("_")
-    return f"{UNITS[metric]} {statistic} ms" if metric in UNITS else column
+    return f"{UNITS[metric]} {statistic} ms" if metric in UNITS else TITLES.get(column, column)
 
 
 def shown(value: object) -> str:

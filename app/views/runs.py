@@ -12,7 +12,7 @@ import streamlit as st
 from app.views import _data, _empty, _frame, _run_charts, _state, _style
 from models.errors import BundleError, UserError
 from models.frames import PHASES
-from models.summary import LATENCIES, STATISTICS
+from models.summary import LATENCIES, RATES, STATISTICS, TOTALS
 from warehouse.bundles import Bundle
 
 LIST_HEIGHT, LIST_ROWS = 250, 6
@@ -36,7 +36,7 @@ def page() -> None:
     row = measured.row(by_predicate=pl.col("trial_id") == trial_id, named=True)
     bundle = _bundle(trial_id)
     _head(row)
-    _figures(row)
+    _figures(row, bundle)
     requests = _data.requests(trial_id)
     _timeline(requests, row)
     _requests(requests, trial_id)
@@ -95,7 +95,7 @@ def _head(row: dict[str, Any]) -> None:
     st.caption(" · ".join(parts))
 
 
-def _figures(row: dict[str, Any]) -> None:
+def _figures(row: dict[str, Any], bundle: Bundle | str) -> None:
     tiles = (("TTFT p95", row["ttft_from_schedule_ms_p95"], "ms"), ("TPOT p95", row["tpot_ms_p95"], "ms"),
              ("Output", row["output_tokens_per_second"], "tok/s"), ("Requests", row["requests_per_second"], "/s"),
              ("Cost", row["usd_per_million_output_tokens"], "USD/M out"))
@@ -105,9 +105,15 @@ def _figures(row: dict[str, Any]) -> None:
         st.metric("Answered", f"{row['requests_ok']} of {row['requests_ok'] + row['requests_failed']}", width="content")
     for verdict in _data.verdicts(row["trial_id"]).to_dicts():
         st.markdown(f"{SEVERITY[verdict['severity']]} **{verdict['name'].replace('_', ' ')}**: {verdict['detail']}")
-    with st.expander("Every latency"):
+    warmup = None if isinstance(bundle, str) else bundle.measurement.warmup
+    if warmup:
+        st.caption(warmup.text)
+    with st.expander("Every figure"):
         table = pl.DataFrame([{"ms": _style.UNITS[m], **{s: row[f"{m}_{s}"] for s in STATISTICS}} for m in LATENCIES])
         _frame.table(table, key="latencies", select=False)
+        others = [{"Figure": _style.title(m), "Value": float(row[m])} for m in (*RATES, *TOTALS) if row[m] is not None]
+        _frame.table(pl.DataFrame(others, schema={"Figure": pl.String, "Value": pl.Float64}), key="figures",
+                     select=False)
 
 
 def _timeline(requests: pl.DataFrame, row: dict[str, Any]) -> None:

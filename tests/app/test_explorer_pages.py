@@ -12,7 +12,9 @@ from app import _streamlit
 from app.views import _frame, _style
 from models import planner, slo
 from models.errors import UserError
+from models.records import Warmup
 from models.specs import Price
+from models.summary import LATENCIES, RATES, STATISTICS, TOTALS, summarise
 from tests.warehouse import fake
 from warehouse import bundles, reader, writer
 
@@ -122,6 +124,23 @@ def test_a_run_whose_bundle_is_gone_still_shows_its_numbers(home: Path, draw: Ca
     (home / "bundles" / trial_id / "telemetry.parquet").unlink()
     text = words(draw("runs", trial=trial_id))
     assert "telemetry.parquet: is missing" in text and f"trial {trial_id}" in text
+
+
+def test_a_run_says_what_was_taken_for_warm_up(tmp_path: Path, draw: Callable[..., AppTest]) -> None:
+    trial, cut = fake.trial(concurrency=2), Warmup(method="MSER-5", requests=7, seconds=1.25, because=("TTFT", "TPOT"))
+    fake.store(tmp_path / "home", trial, warmup=cut)
+    publish(tmp_path / "home")
+    assert "first 7 measured requests, 1.25 s, were still warming up by TTFT and TPOT (MSER-5)" in words(draw("runs"))
+
+
+def test_everything_that_is_summarised_has_a_name_for_people(home: Path, draw: Callable[..., AppTest]) -> None:
+    metrics = {*RATES, *TOTALS, *(f"{m}_{s}" for m in LATENCIES for s in STATISTICS)}
+    assert metrics >= set(summarise(fake.requests_of(fake.trial())).metrics)
+    names = [_style.title(m) for m in metrics]
+    assert len(set(names)) == len(names) and not [n for n in names if "_" in n]
+    shown = draw("runs", trial=fake.trial(concurrency=8).trial_id)
+    cells = {str(v) for table in shown.dataframe for v in table.value.to_numpy().flat}
+    assert "Answers that obey their schema, share" in cells
 
 
 def test_an_unknown_trial_is_said(home: Path, draw: Callable[..., AppTest]) -> None:

@@ -93,6 +93,8 @@ def test_what_is_cut_becomes_warm_up_and_the_figures_follow() -> None:
     requests = steps(ttfts, every_ms=300)
     kept, warmup = settled(requests)
     assert (warmup.requests, warmup.failed, warmup.end_ns, warmup.found) == (30, 0, 30 * 300 * MS, True)
+    assert (warmup.method, warmup.seconds) == ("MSER-5", 9.0)
+    assert warmup.text.startswith("The first 30 measured requests, 9 s, were still warming up by TTFT (MSER-5)")
     assert kept["phase"].to_list() == ["warmup"] * 30 + ["measured"] * 120
     assert kept.drop("phase").equals(requests.drop("phase"))
     summary = summarise(kept)
@@ -121,6 +123,7 @@ def test_where_there_is_no_steady_state_nothing_is_cut_and_it_says_so(change: Ca
     requests = steps(20 * change(np.arange(300) / 300) * rng.lognormal(0, 0.1, 300))
     kept, warmup = settled(requests)
     assert not warmup.found and warmup.because == ("TTFT",) and kept.equals(requests)
+    assert warmup.text.startswith("The warm-up was not over at the end, by TTFT")
 
 
 def test_prompts_that_grow_with_a_conversation_are_no_transient() -> None:
@@ -145,6 +148,7 @@ def test_fewer_than_twenty_are_left_alone() -> None:
     requests = steps(np.concatenate([np.full(5, 200.0), np.full(14, 20.0)]))
     kept, warmup = settled(requests)
     assert kept.equals(requests) and warmup.found and warmup.requests == 0
+    assert warmup.method is None and warmup.text.startswith("Too few requests")
     assert settled(empty(REQUESTS))[1].found
 
 

@@ -9,9 +9,8 @@ import polars as pl
 import pytest
 
 from models.frames import TELEMETRY, empty
-from models.records import Verdict
+from models.records import Verdict, Warmup
 from models.specs import Lengths, Load, Workload
-from models.steady import Warmup
 from models.summary import summarise
 from models.verdicts import judge
 from tests.models.frame import MS, frame, request

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from models.frames import REQUESTS, TELEMETRY
-from models.records import EngineRun, Failure, HostInfo, Measurement
+from models.records import EngineRun, Failure, HostInfo, Measurement, Warmup
 from models.specs import (
     Architecture,
     Batching,
@@ -89,7 +89,7 @@ def telemetry_of(requests: pl.DataFrame) -> pl.DataFrame:
 
 
 def measurement_of(what: Trial, requests: pl.DataFrame, telemetry: pl.DataFrame,
-                   started_at: str = "2026-11-20T10:00:00+00:00") -> Measurement:
+                   started_at: str = "2026-11-20T10:00:00+00:00", warmup: Warmup | None = None) -> Measurement:
     engine = what.setup.engine
     summary = summarise(requests)
     duration_s = int(requests["done_ns"].max() or 0) / 1e9  # type: ignore[arg-type]
@@ -100,16 +100,16 @@ def measurement_of(what: Trial, requests: pl.DataFrame, telemetry: pl.DataFrame,
     host = HostInfo(hostname="box", os="Linux", memory_bandwidth_gb_s=29.7)
     return Measurement(trial_id=what.trial_id, setup_id=what.setup.setup_id, trial=what, run=run, host=host,
                        started_at=started_at, duration_s=duration_s, summary=summary, verdicts=verdicts,
-                       client_cpu_s=0.1, dyno_version="0.1.0")
+                       warmup=warmup, client_cpu_s=0.1, dyno_version="0.1.0")
 
 
 def store(home: Path, what: Trial | None = None, started_at: str = "2026-11-20T10:00:00+00:00", replace: bool = False,
-          ttft_ms: float = 40.0, itl_ms: float = 8.0) -> Path:
+          ttft_ms: float = 40.0, itl_ms: float = 8.0, warmup: Warmup | None = None) -> Path:
     """Writes a bundle of a made-up trial."""
     what = what or trial()
     requests = requests_of(what, ttft_ms, itl_ms)
     telemetry = telemetry_of(requests)
-    return bundles.write(home, measurement_of(what, requests, telemetry, started_at), requests, telemetry,
+    return bundles.write(home, measurement_of(what, requests, telemetry, started_at, warmup), requests, telemetry,
                          "starting\nready\n", replace=replace)
 
 

@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 
 from models.errors import BundleError
 from models.frames import REQUESTS
+from models.records import Warmup
 from tests.warehouse import fake
 from warehouse import bundles
 
@@ -99,6 +100,16 @@ def test_an_altered_trial_no_longer_fits_its_name(tmp_path: Path) -> None:
     (path / "measurement.json").write_text(json.dumps(raw))
     with pytest.raises(BundleError, match="do not agree"):
         bundles.read(path)
+
+
+def test_what_was_taken_for_warm_up_is_kept_and_older_bundles_say_nothing_of_it(tmp_path: Path) -> None:
+    cut = Warmup(method="MSER-5", requests=7, failed=1, seconds=1.25, end_ns=9, because=("TTFT",))
+    path = fake.store(tmp_path, warmup=cut)
+    assert bundles.read(path).measurement.warmup == cut
+    raw = json.loads((path / "measurement.json").read_text())
+    del raw["warmup"]
+    (path / "measurement.json").write_text(json.dumps(raw))
+    assert bundles.read(path).measurement.warmup is None
 
 
 def test_a_bundle_of_a_newer_dyno_says_so(tmp_path: Path) -> None:

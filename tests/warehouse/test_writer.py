@@ -12,6 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from models.errors import UserError
+from models.records import Warmup
 from models.specs import HardwareSpec, Price
 from tests.warehouse import fake
 from warehouse import _schema, bundles, reader, writer
@@ -171,6 +172,18 @@ def test_a_database_open_elsewhere_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"is open in another program.*published"):
             writer.ingest(tmp_path)
         other.stdin.close()
+
+
+def test_what_was_taken_for_warm_up_can_be_asked_for(tmp_path: Path) -> None:
+    cuts = [None, Warmup(), Warmup(method="MSER-5", requests=7, seconds=1.25, because=("TTFT",)),
+            Warmup(method="MSER-5", found=False, because=("TPOT",))]
+    for users, cut in enumerate(cuts, 1):
+        fake.store(tmp_path, fake.trial(concurrency=users), warmup=cut)
+    writer.ingest(tmp_path)
+    names = ("warmup_cut_requests", "warmup_cut_s", "warmup_method", "warmup_over")
+    rows = everything(tmp_path)["measurements"].sort("concurrency").select(names).rows()
+    assert rows == [(None, None, None, None), (0, 0.0, None, None), (7, 1.25, "MSER-5", True),
+                    (0, 0.0, "MSER-5", False)]
 
 
 def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ select t.trial_id, t.setup_id, e.engine, e.version as engine_version, e.variant,
        s.tensor_parallel, s.memory_fraction, s.runtime, s.label as setup,
        t.bits_per_weight, t.model_bytes, m.parameters, h.name as hardware, h.accelerator, h.accelerators,
        t.memory_bandwidth_gb_s, w.workload, w.name as workload_name, t.load, t.concurrency, t.request_rate, t.arrivals,
-       t.requests_ok, t.requests_failed, t.window_s,
+       t.requests_ok, t.requests_failed, t.window_s, t.warmup_cut_requests, t.warmup_cut_s, t.warmup_method, t.warmup_over,
        p.input_tokens::bigint as input_tokens, p.output_tokens::bigint as output_tokens,
        p.cached_tokens::bigint as cached_tokens, p.input_tokens_mean, p.output_tokens_mean,
        p.input_tokens_planned_mean, p.output_tokens_planned_mean, p.chunks_per_output_token,
@@ -75,6 +75,10 @@ comment on column measurements.memory_bandwidth_gb_s is 'measured on this machin
 comment on column measurements.requests_ok is 'measured requests answered whole';
 comment on column measurements.requests_failed is 'measured requests that failed in any way';
 comment on column measurements.window_s is 'first measured request sent to last one ended; rates are over this window';
+comment on column measurements.warmup_cut_requests is 'found to be warm-up still, and left out of every figure; NULL: not looked for';
+comment on column measurements.warmup_cut_s is 'seconds from the first of these to the first kept request';
+comment on column measurements.warmup_method is 'how the end of the warm-up was found; NULL: not looked for, or too few requests';
+comment on column measurements.warmup_over is 'false: still moving at the end, so nothing was cut';
 comment on column measurements.input_tokens is 'total of the measured requests that are ok';
 comment on column measurements.output_tokens is 'total of the measured requests that are ok';
 comment on column measurements.cached_tokens is 'prompt tokens the engine took from its prefix cache';
