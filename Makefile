@@ -22,7 +22,7 @@ explore: setup
 setup: $(STAMP)
 
 # pip, not uv, so that the machine's own pip configuration (mirrors, find-links) is honoured.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml workloads/_reads.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dyno needs Python 3.11 or newer: make PYTHON=/path/to/python3.12 run"; exit 1; }
 	@echo "setting up $(VENV) (about a minute, once)"

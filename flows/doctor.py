@@ -12,6 +12,7 @@ import engines
 from engines._hardware import detect, host_info
 from models import paths, prices
 from models.specs import HardwareSpec
+from workloads import reads
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def checks() -> list[Check]:
         Check("hardware", True, _hardware(hardware) + bandwidth),
         *(_tool(name, why) for name, why in (("gcc", "to build llama.cpp"), ("g++", "to build llama.cpp"),
                                              ("make", "for make run"))),
+        _receive_loop(),
         _chromium(),
         _folder("DYNO_HOME", paths.home()),
         _folder("DYNO_CACHE", paths.cache()),
@@ -60,6 +62,11 @@ def checks() -> list[Check]:
 def _tool(name: str, why: str) -> Check:
     path = shutil.which(name)
     return Check(name, path is not None, path or f"missing: install it with your package manager, {why}")
+
+
+def _receive_loop() -> Check:
+    return Check("receive loop", True, "compiled" if reads.compiled() else
+                 "in Python, at 1.5 times the CPU a token: with gcc and Python's headers, install dyno again")
 
 
 def _chromium() -> Check:

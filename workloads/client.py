@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from array import array
+import struct
 from time import perf_counter_ns
 from typing import Any, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from httptools import HttpParserError, HttpResponseParser
+
+from workloads.reads import DELAYED_NS, DELAYS_MAX, MALFORMED, WHOLE
 
 Ending = Literal["complete", "closed", "reset", "timeout", "refused", "malformed", "cancelled"]
 """How the exchange ended, as HTTP saw it: `closed` is an orderly end of the connection before the end of the answer."""
@@ -23,18 +27,18 @@ _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 small write back until our delayed acknowledgement, 40 ms, and what is measured is that. It costs a packet a token, so
 it is done until the first token, after gaps that may be such a delay, and always once DELAYS_MAX of these came in an
 answer (one may be our own)."""
-_MAYBE_DELAYED_NS = 30_000_000
-DELAYS_MAX = 4
+_ROW = struct.Struct("=qq")
+_HEADERS_END = b"\r\n\r\n"
 
 
 class Recording:
     """One request as it went over the wire. Stamps are perf_counter_ns.
 
-    stamps[i] is the instant of the i-th read, ends[i] the length of `body` (de-chunked) after it.
+    `reads` holds a row for each read: its instant, and the length of `body` (de-chunked) after it.
     """
 
-    __slots__ = ("body", "connection", "done_ns", "ending", "ends", "index", "note", "payload", "planned_ns", "sent_ns",
-                 "stamps", "status", "timer")
+    __slots__ = ("body", "connection", "done_ns", "ending", "index", "note", "payload", "planned_ns", "reads",
+                 "sent_ns", "status", "timer")
 
     def __init__(self, index: int, payload: bytes, planned_ns: int) -> None:
         self.index, self.payload, self.planned_ns = index, payload, planned_ns
@@ -43,11 +47,20 @@ class Recording:
         self.ending: Ending = "cancelled"
         self.status: int | None = None
         self.note = ""
-        self.stamps = array("q")
-        self.ends = array("q")
+        self.reads = bytearray()
         self.body = bytearray()
         self.connection: Connection | None = None
         self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def reads_len(self) -> int:
+        """Reads so far; safe from another thread, as is `rows`."""
+        return len(self.reads) // _ROW.size
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """(reads, 2): instants and lengths of the body after them."""
+        return np.frombuffer(bytes(self.reads), np.int64).reshape(-1, 2)
 
 
 class Owner(Protocol):
@@ -82,13 +95,15 @@ class Connection(asyncio.Protocol):
     def start(self, recording: Recording, head: bytes) -> None:
         """Sends a request. Plain sockets are written to at once: a loop may write only after its pending reads."""
         self.recording, recording.connection = recording, self
-        self._over = self._framed = self._keep = False
+        self._over = self._framed = self._keep = self._chunked = False
+        self._decode = getattr(self.transport, "decode", None)
+        self._seen = b""
         self._whole = 0
         self._status: int | None = None
         self._body = recording.body
         self.on_body = recording.body.extend
         self._calm_until_ns = self._delays = 0
-        self._stamp, self._end = recording.stamps.append, recording.ends.append
+        self._read = recording.reads.extend
         self._parser = HttpResponseParser(self)
         self._feed = self._parser.feed_data
         data = b"%b%d\r\n\r\n%b" % (head, len(recording.payload), recording.payload)
@@ -110,23 +125,58 @@ class Connection(asyncio.Protocol):
 
     def received(self, data: bytes, now: int) -> None:
         """Takes a part of the answer that was there at that instant."""
-        if self.recording is None:  # an answer to nothing
+        recording = self.recording
+        if recording is None:  # an answer to nothing
             self.transport.abort()
             return
         try:
-            self._feed(data)
+            if self._decode:
+                rest = self._fed_headers(data)
+                if rest is not None:
+                    self._decode(recording.body, recording.reads, rest, now)
+                    return
+            else:
+                self._feed(data)
         except HttpParserError as error:
-            self._stamp(now)
-            self._end(len(self._body))
+            self._read(_ROW.pack(now, len(self._body)))
             self.finish("malformed", now, f"not HTTP: {error}")
             return
-        self._stamp(now)
-        self._end(len(self._body))
+        self._read(_ROW.pack(now, len(self._body)))
         if now > self._calm_until_ns:
             self._acknowledge(now)
         else:
-            self._calm_until_ns = now + _MAYBE_DELAYED_NS
+            self._calm_until_ns = now + DELAYED_NS
         if self._over:
+            self.finish("complete", now)
+
+    def _fed_headers(self, data: bytes) -> bytes | None:
+        """Parses what belongs to the headers. Returns what follows them where that is chunks, for the receive loop to
+        decode; anything else is parsed here, to the end of the answer."""
+        while data:
+            end = (self._seen + data).find(_HEADERS_END)
+            if end < 0:
+                self._seen = (self._seen + data)[-3:]
+                self._feed(data)
+                break
+            end += len(_HEADERS_END) - len(self._seen)
+            self._feed(data[:end])
+            self._seen, data = b"", data[end:]
+            if self._status and self._status >= 200:
+                if self._chunked and not self._over:
+                    return data
+                self._decode = None
+                self._feed(data)
+                break
+        if self._status and self._status >= 200:
+            self._decode = None
+        return None
+
+    def decoded(self, code: int, now: int) -> None:
+        """The receive loop came to the end of the chunks."""
+        if code == MALFORMED:
+            self.finish("malformed", now, "not HTTP: a chunk of the answer is malformed")
+        else:
+            self._keep &= code == WHOLE  # after it came an answer to nothing that was asked
             self.finish("complete", now)
 
     def _acknowledge(self, now: int) -> None:
@@ -134,17 +184,18 @@ class Connection(asyncio.Protocol):
             self._delays += 1
             self.owner.eager |= self._delays >= DELAYS_MAX
         if self._body and not self.owner.eager:
-            self._calm_until_ns = now + _MAYBE_DELAYED_NS
+            self._calm_until_ns = now + DELAYED_NS
         if _QUICKACK is not None:
             self.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() in (b"content-length", b"transfer-encoding"):
-            self._framed = True
+            self._framed, self._chunked = True, value.lower() == b"chunked"
 
     def on_headers_complete(self) -> None:
         if not self._over:
             self._status = self._parser.get_status_code()
+            self._keep = self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
         if self._over:  # a second answer in one read, to nothing that was asked
@@ -162,11 +213,11 @@ class Connection(asyncio.Protocol):
             return
         if exc is None and self._status and not self._framed:  # the end of the connection is the end of the answer
             self.finish("complete", now)
-        elif not self.fresh and not recording.stamps:  # closed while idle, as the request was on its way
+        elif not self.fresh and not recording.reads:  # closed while idle, as the request was on its way
             self.recording = None
             self.owner.dial(recording)
         else:
-            self.finish("closed" if exc is None and recording.stamps else "reset", now, str(exc or ""))
+            self.finish("closed" if exc is None and recording.reads else "reset", now, str(exc or ""))
 
     def finish(self, ending: Ending, now: int, note: str = "") -> None:
         """Ends the request; the connection is kept only after a whole answer whose server allows it."""

@@ -57,7 +57,7 @@ def _row(recording: Recording, said: Answer, limit: int, t0_ns: int, api_key: st
         "input_tokens": said.input_tokens, "cached_tokens": said.cached_tokens, "output_tokens": tokens,
         "output_tokens_source": source, "planned_ns": recording.planned_ns + since,
         "sent_ns": None if recording.sent_ns is None else recording.sent_ns + since,
-        "first_byte_ns": recording.stamps[0] + since if recording.stamps else None,
+        "first_byte_ns": int(recording.rows[0, 0]) + since if recording.reads else None,
         "first_reasoning_ns": at(said.first_reasoning), "first_content_ns": at(said.first_content),
         "first_token_ns": at(0 if chunked else None), "last_token_ns": at(-1 if chunked else None),
         "done_ns": recording.done_ns + since, "outcome": outcome, "http_status": recording.status,
@@ -68,9 +68,9 @@ def _row(recording: Recording, said: Answer, limit: int, t0_ns: int, api_key: st
 
 def arrivals(recording: Recording, ends: Ints) -> Ints:
     """Returns the instant each event was whole: that of the read in which its last byte came."""
-    reads = np.frombuffer(recording.ends, np.int64) if len(recording.ends) else np.empty(0, np.int64)
-    stamps = np.frombuffer(recording.stamps, np.int64) if len(recording.stamps) else np.empty(0, np.int64)
-    return stamps[np.searchsorted(reads, ends, side="left")]
+    rows = recording.rows
+    stamps: Ints = rows[np.searchsorted(rows[:, 1], ends, side="left"), 0]
+    return stamps
 
 
 def _outcome(recording: Recording, said: Answer) -> tuple[str, str]:

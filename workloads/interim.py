@@ -69,8 +69,7 @@ class Interim:
         return Now(now_ns, self._seen, pl.DataFrame(rows, schema=_IN_FLIGHT, orient="row"))
 
     def _row(self, recording: Recording) -> tuple[str, int, int | None, int | None]:
-        ends, stamps = list(recording.ends), list(recording.stamps)
-        first = next((at for at, end in zip(stamps, ends, strict=False) if end), None)
+        first = next((at for at, end in recording.rows.tolist() if end), None)
         sent = recording.sent_ns
         return (self._run.phases[recording.index], recording.planned_ns - self._zero_ns,
                 None if sent is None else sent - self._zero_ns, None if first is None else first - self._zero_ns)

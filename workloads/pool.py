@@ -54,7 +54,9 @@ class Pool:
     @property
     def late_share(self) -> float:
         """Share of the reads that had to wait for this process, as far as that is known."""
-        return self._sockets.late / max(1, self._sockets.reads) if self._sockets else 0.0
+        if self._sockets is None:
+            return 0.0
+        return self._sockets.reads.late / max(1, self._sockets.reads.reads)
 
     def _dialling(self) -> bool:
         return bool(self._dials or self._spares)

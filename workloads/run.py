@@ -76,7 +76,7 @@ class Run:
     @property
     def tokens(self) -> int:
         """Reads so far, which are about the tokens; safe from another thread."""
-        return self._reads_done + sum(len(r.stamps) for r in self.busy)
+        return self._reads_done + sum(r.reads_len for r in self.busy)
 
     @property
     def busy(self) -> list[Recording]:
@@ -182,7 +182,7 @@ class Run:
     def ended(self, recording: Recording) -> None:
         """A request ended, well or not: its session or its user goes on."""
         self.recordings.append(recording)
-        self._reads_done += len(recording.stamps)
+        self._reads_done += recording.reads_len
         index = recording.index
         if self.phases[index] != "tail":
             self.done += 1

@@ -8,21 +8,20 @@ elsewhere, and under TLS, transports do it.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 from collections.abc import Callable
-from time import perf_counter_ns, sleep
-from typing import Any, Protocol
+from time import perf_counter_ns
+from typing import Any, Protocol, cast
 
 from workloads.alarm import ticker
+from workloads.reads import CLOSED, LATE_NS, reads
 
 READ_BYTES = 4096
 STAY_NS = 5_000_000
-CROWD, FEW, NAP_S = 100, 16, 50e-6
-"""Reads in that time (20 000 a second) from which on it sleeps a little after rounds of few reads: with what else a
-sleep takes, stamps are then up to 0.1 ms late, but a wake-up serves several; a full processor makes them far later."""
-LATE_NS = 2_000_000
-"""A round of reads that took longer kept the next ones waiting for as long: their stamps are late."""
+CROWD = 100
+"""Reads in that time (20 000 a second) from which on it sleeps a little after rounds of few reads."""
 
 
 class Receiver(Protocol):
@@ -32,6 +31,9 @@ class Receiver(Protocol):
 
     def received(self, data: bytes, now_ns: int) -> None:
         """What asyncio calls data_received, with the instant at which it was known to be there."""
+
+    def decoded(self, code: int, now_ns: int) -> None:
+        """An answer that was handed over to `Channel.decode` has ended (workloads.reads says how)."""
 
     def connection_lost(self, exc: Exception | None) -> None: ...
 
@@ -48,49 +50,37 @@ class Sockets:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, busy: Callable[[], bool]) -> None:
         self.loop, self._busy = loop, busy
-        self.epoll = select.epoll()
-        self.channels: dict[int, Watched] = {}
-        self._crowded = self._long = False
-        self.reads = self.late = 0
-        """Reads, and those of them that had to wait."""
-        loop.add_reader(self.epoll.fileno(), self._ready)
+        self.reads = reads()
+        loop.add_reader(self.reads.fileno(), self._ready)
         self._ticker = ticker(self, self._leave, STAY_NS)
 
     def adopt(self, sock: socket.socket, receiver: Receiver) -> None:
         """Takes a connected, non-blocking socket over, and closes it in the end."""
         channel = Channel(self, sock, receiver)
-        self.channels[sock.fileno()] = channel
-        self.epoll.register(sock.fileno(), select.EPOLLIN)
+        self.reads.add(sock.fileno(), channel)
         receiver.connection_made(channel)
 
     def add_reader(self, fd: int, ready: Callable[[], None]) -> None:
         """As a loop has it."""
-        self.channels[fd] = _Reader(ready)
-        self.epoll.register(fd, select.EPOLLIN)
+        self.reads.add(fd, _Reader(ready))
 
     def remove_reader(self, fd: int) -> None:
         """As a loop has it."""
-        self.epoll.unregister(fd)
-        del self.channels[fd]
+        self.reads.remove(fd)
 
     def _ready(self) -> None:
-        channels, self._stay, count = self.channels, True, 0
+        reads, self._stay, before = self.reads, True, self.reads.reads
         while self._stay:
-            found = self.epoll.poll()
-            start_ns = perf_counter_ns()
-            count += len(found)
-            if self._long:
-                self.late += len(found)
-            for fd, events in found:
-                if channel := channels.get(fd):  # not closed by what came before it in this round
-                    channel.ready(events, start_ns)
-            self._long = perf_counter_ns() - start_ns > LATE_NS
+            told = reads.wait(self._busy())
+            for target, events, now_ns in told:
+                cast(Watched, target).ready(events, now_ns)
+            if told and perf_counter_ns() - told[0][2] > LATE_NS:
+                reads.slow = True
+            elif told:
+                reads.slow = False
             if self._busy():
                 break
-            if self._crowded and len(found) < FEW:
-                sleep(NAP_S)
-        self.reads += count
-        self._crowded = count > CROWD
+        reads.crowded = reads.reads - before > CROWD
 
     def _leave(self) -> None:
         self._stay = False
@@ -98,8 +88,8 @@ class Sockets:
     def close(self) -> None:
         """To be called when every channel has been closed."""
         self._ticker.close()
-        self.loop.remove_reader(self.epoll.fileno())
-        self.epoll.close()
+        self.loop.remove_reader(self.reads.fileno())
+        self.reads.close()
 
 
 class _Reader:
@@ -111,19 +101,27 @@ class _Reader:
 
 
 class Channel:
-    """One socket; `write`, `abort` and `is_closing` as an asyncio transport has them."""
+    """One socket; `write`, `abort` and `is_closing` as an asyncio transport has them. `decode` is None where chunks are
+    to be decoded by the receiver."""
 
     def __init__(self, owner: Sockets, sock: socket.socket, receiver: Receiver) -> None:
         self._owner, self._sock, self._receiver = owner, sock, receiver
         self._recv, self._received = sock.recv, receiver.received
         self._unsent = b""
         self._closing = False
+        self._decode = getattr(owner.reads, "decode", None)
+        self.decode = self._decoded_from if self._decode else None
 
     def is_closing(self) -> bool:
         return self._closing
 
     def ready(self, events: int, now_ns: int) -> None:
         """Reads once; what is left is reported again."""
+        if self._closing:
+            return
+        if events < 0:
+            self._ended(events, now_ns)
+            return
         if events & select.EPOLLOUT:
             self._flush()
             if events == select.EPOLLOUT:
@@ -140,11 +138,22 @@ class Channel:
         else:
             self._close(None)
 
+    def _decoded_from(self, body: bytearray, rows: bytearray, rest: bytes, now_ns: int) -> None:
+        """Hands the chunks of an answer over, beginning with what was already read of them."""
+        if self._decode and (code := self._decode(self._sock.fileno(), body, rows, rest, now_ns)):
+            self._ended(code, now_ns)
+
+    def _ended(self, code: int, now_ns: int) -> None:
+        if code <= CLOSED:
+            self._close(OSError(CLOSED - code, os.strerror(CLOSED - code)) if code < CLOSED else None)
+        else:
+            self._receiver.decoded(code, now_ns)
+
     def write(self, data: bytes) -> None:
         """Sends what the socket's buffer did not hold, as soon as it does."""
         if not self._closing:
             self._unsent += data
-            self._owner.epoll.modify(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+            self._owner.reads.modify(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def _flush(self) -> None:
         try:
@@ -155,7 +164,7 @@ class Channel:
             self._close(error)
             return
         if not self._unsent:
-            self._owner.epoll.modify(self._sock.fileno(), select.EPOLLIN)
+            self._owner.reads.modify(self._sock.fileno(), select.EPOLLIN)
 
     def abort(self) -> None:
         self._close(None)
@@ -164,8 +173,6 @@ class Channel:
         if self._closing:
             return
         self._closing = True
-        fd = self._sock.fileno()
-        self._owner.epoll.unregister(fd)
-        del self._owner.channels[fd]
+        self._owner.reads.remove(self._sock.fileno())
         self._sock.close()
         self._owner.loop.call_soon(self._receiver.connection_lost, error)

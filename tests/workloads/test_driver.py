@@ -24,7 +24,7 @@ from models.records import Endpoint
 from models.specs import Lengths, Load, Workload
 from models.summary import summarise
 from tests.workloads.truth import HOLD, Asked, Step, TruthServer, answer
-from workloads import driver, prompts, schedule
+from workloads import driver, prompts, reads, schedule
 from workloads.driver import Drive
 from workloads.vocabulary import COMMON, Vocabulary
 
@@ -59,6 +59,20 @@ def test_closed_loop_answers_every_measured_request() -> None:
     assert summarise(frame).requests_ok == 20
     assert abs(dt.datetime.fromisoformat(got.started_at) - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=5)
     assert got.duration_s > 0 and 0 < got.client_cpu_s < got.duration_s + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its sockets are read past the loop on Linux only")
+@pytest.mark.parametrize("compiled", [True, False])
+def test_both_receive_loops_give_the_same_answers(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(reads, "_reads", None)
+    assert reads.compiled() == compiled, "the compiled loop is missing: see `pip install -v -e .`"
+    with TruthServer(lambda asked: answer(asked, 0.01, 0.002)) as server:
+        frame = run(server.endpoint(), Load(concurrency=8, requests=60), workload(output=9)).requests
+    ok = frame.filter(pl.col("outcome") == "ok")
+    assert ok.height == frame.height
+    assert (ok["output_tokens"] == ok["chunk_ns"].list.len()).all()
+    assert (ok["first_token_ns"] - ok["sent_ns"]).min() > 9e6  # type: ignore[operator]
 
 
 def test_stamps_are_in_the_order_of_what_happened() -> None:

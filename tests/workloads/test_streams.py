@@ -7,7 +7,7 @@ import functools
 import itertools
 import json
 import socket
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from models.specs import Api, Lengths, Load, Workload
 from tests.workloads.truth import DONE, HEADERS, LAST, chunk, delta, event, llama, tgi, token, usage
-from workloads import answer, client, dialects, schedule, sse
+from workloads import answer, client, dialects, reads, schedule, sse
 from workloads.client import Connection, Ending, Recording
 from workloads.columns import arrivals, frame
 
@@ -68,6 +68,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.closed = True
 
+    def feed(self, piece: bytes) -> None:
+        self.connection.data_received(piece)
+
 
 class Sock:
     """Takes what is set on it."""
@@ -99,18 +102,64 @@ class Book:
 
 
 def received(pieces: list[bytes], sock: Sock | None = None) -> Recording:
-    """The recording of an answer that came in these reads."""
+    """The recording of an answer that came in these reads; the same as the compiled receive loop makes of them."""
+    recording, kept = _received(pieces, Wire(), sock or Sock())
+    if reads.compiled():
+        with _Fed() as wire:
+            other, also_kept = _received(pieces, wire, Sock())
+        assert (other.ending, other.status, other.body) == (recording.ending, recording.status, recording.body)
+        assert also_kept == kept
+        assert other.rows[:, 1].tolist() == recording.rows[:, 1].tolist() or other.ending == "malformed"
+    return recording
+
+
+def _received(pieces: list[bytes], wire: Any, sock: Sock) -> tuple[Recording, bool]:
     book = Book()
-    connection = Connection(book, cast(socket.socket, sock or Sock()), direct=False)
-    connection.connection_made(Wire())
+    connection = wire.connection = Connection(book, cast(socket.socket, sock), direct=False)
+    connection.connection_made(wire)
     recording = Recording(0, b"{}", 0)
     connection.start(recording, b"POST / HTTP/1.1\r\nContent-Length: ")
     for piece in pieces:
         if piece and not book.over:
-            connection.data_received(piece)
+            wire.feed(piece)
     if not book.over:
         connection.connection_lost(None)
-    return recording
+        return recording, False
+    return recording, book.over[0][1]
+
+
+class _Fed(Wire):
+    """A wire whose chunks the compiled receive loop reads from a socket."""
+
+    def __enter__(self) -> Self:
+        self._ours, self._theirs = socket.socketpair()
+        self._reads = cast(Any, reads.reads())
+        self._reads.add(self._ours.fileno(), self)
+        self._decoding = False
+        return self
+
+    def decode(self, body: bytearray, rows: bytearray, rest: bytes, now_ns: int) -> None:
+        self._decoding = True
+        self._told(self._reads.decode(self._ours.fileno(), body, rows, rest, now_ns), now_ns)
+
+    def feed(self, piece: bytes) -> None:
+        if not self._decoding:
+            super().feed(piece)
+            return
+        self._theirs.sendall(piece)
+        for target, code, now_ns in self._reads.wait(True):
+            assert target is self
+            self._told(code, now_ns)
+
+    def _told(self, code: int, now_ns: int) -> None:
+        if code:
+            self._decoding = False
+            self.connection.decoded(code, now_ns)
+
+    def __exit__(self, *_: object) -> None:
+        self._reads.close()
+        self._ours.close()
+        self._theirs.close()
 
 
 WORKLOAD = Workload(name="w", input_tokens=Lengths(mean=5), output_tokens=Lengths(mean=3))
@@ -201,13 +250,13 @@ def test_an_event_is_stamped_with_the_read_of_its_last_byte(monkeypatch: pytest.
     for cut, read_of_one in ((start, 2), (end_of_one - 1, 2), (end_of_one, 1), (end_of_two - 1, 1)):
         recording = received([data[:cut], data[cut:]])
         stamps = arrivals(recording, answer.read(bytes(recording.body), TAKE).ends)
-        assert stamps.tolist() == [recording.stamps[read_of_one - 1], recording.stamps[1]]
+        assert stamps.tolist() == [recording.rows[read_of_one - 1, 0], recording.rows[1, 0]]
         row = frame(_plan(), WORKLOAD, [recording], 0)
         assert recording.sent_ns is not None
         assert row["chunk_ns"].to_list() == [[s - recording.sent_ns for s in stamps.tolist()]]
-        assert (row["first_byte_ns"][0], row["done_ns"][0]) == (recording.stamps[0], recording.stamps[1])
+        assert (row["first_byte_ns"][0], row["done_ns"][0]) == tuple(recording.rows[:2, 0])
     whole = received([data])
-    assert whole.stamps[0] == arrivals(whole, answer.read(bytes(whole.body), TAKE).ends)[0]
+    assert whole.rows[0, 0] == arrivals(whole, answer.read(bytes(whole.body), TAKE).ends)[0]
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux only")
@@ -273,3 +322,21 @@ def test_usage_on_every_chunk_counts_the_last() -> None:
     got = answer.read(first + last + DONE, TAKE)
     assert (got.input_tokens, got.output_tokens, got.cached_tokens, len(got.ends)) == (4, 3, None, 2)
     assert np.array_equal(got.ends, [len(first), len(first + last)])
+
+
+FRAMED = HEADERS + b"\r\n" + b"5\r\nhello\r\n" + b"0A\r\n0123456789\r\n" + b"0\r\n\r\n"
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.integers(len(HEADERS) + 2, len(FRAMED) - 1), st.sampled_from(b"\r\n0aF 5x\x00:"), st.integers(1, len(FRAMED)))
+def test_damaged_chunks_end_alike_in_both_receive_loops(where: int, byte: int, cut: int) -> None:
+    """`received` compares them."""
+    damaged = FRAMED[:where] + bytes([byte]) + FRAMED[where + 1:]
+    assert received([damaged[:cut], damaged[cut:]]).ending in ("complete", "malformed", "reset", "closed")
+
+
+def test_extensions_and_trailers_of_chunks_are_passed_over() -> None:
+    data = HEADERS + b"\r\n5;a=b\r\nhello\r\n0;c\r\nX-A: b\r\nX-B: c\r\n\r\n"
+    for cut in range(1, len(data)):
+        recording = received([data[:cut], data[cut:]])
+        assert (recording.ending, bytes(recording.body)) == ("complete", b"hello")
