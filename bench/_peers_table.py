@@ -45,11 +45,8 @@ class Row:
 
     def flat(self) -> dict[str, object]:
         """One flat object for --json."""
-        more = {name: getattr(self, name) for name in (
-            "client_cpu_seconds", "cpu_us_per_token", "start_up_s", "wall_s", "server_requests", "server_tokens",
-            "server_late_ms_p99", "command", "reason")}
-        figures = self.figures._asdict() if self.figures else {}
-        return {"tool": self.tool, "version": self.version, "streams": self.streams, **self.errors, **figures, **more}
+        plain = {name: value for name, value in vars(self).items() if name not in ("truth", "figures")}
+        return plain | self.errors | (self.figures._asdict() if self.figures else {})
 
 
 _COLUMNS: tuple[tuple[str, str, Callable[[Row], object]], ...] = (
