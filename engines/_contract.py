@@ -79,6 +79,8 @@ class Install:
     environment: Mapping[str, str] = field(default_factory=dict)
     options: frozenset[str] = frozenset()
     """Names of the options it knows, where that was asked; empty means unknown."""
+    image: str | None = None
+    """Of the container in which `program` is to be started, for the runtimes that have one."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,10 @@ class Inspection:
 
     version: str | None = None
     context_tokens: int | None = None
+    kv_cache_tokens: int | None = None
+    weights_bytes: int | None = None
+    overhead_bytes: int | None = None
+    settings: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -154,6 +160,8 @@ class Adapter(ABC):
         if engine.runtime == "endpoint":
             return  # its settings are somebody else's: they describe it
         _one_of("model.source", setup.model.source, can.model_sources, label)
+        if setup.model.format and setup.model.format not in can.features:
+            raise Unsupported("model", f"{setup.model.name} is {setup.model.format}, which {label} does not read")
         _one_of("hardware.kind", setup.hardware.kind, can.hardware, label)
         _one_of("engine.quantization", engine.quantization, can.quantizations, label)
         _one_of("engine.kv_type", engine.kv_type, can.kv_types, label)
@@ -192,9 +200,13 @@ class Adapter(ABC):
         """A path that answers 200 once it is ready, if there is one."""
         return None
 
-    def inspect(self, variant: str | None, get: Callable[[str], Any]) -> Inspection:
-        """What it resolved its settings to; `get(path)` fetches JSON from it, None where it does not answer."""
+    def inspect(self, variant: str | None, get: Callable[[str], Any], log: str = "") -> Inspection:
+        """What it resolved its settings to; `get(path)` fetches JSON from it, None where it does not answer; `log` is
+        what it wrote until it was ready."""
         return Inspection()
+
+    def probe(self, setup: Setup, endpoint: Endpoint, timeout_s: float) -> None:  # noqa: B027  a hook
+        """A check of a whole answer beyond the first token, once, when it is ready. Raises EndpointError."""
 
     def gauges(self, text: str) -> dict[str, float]:
         """Turns its metrics text into values by the names of GAUGES; empty when it has no metrics."""

@@ -142,12 +142,21 @@ def _record(setup: Setup, adapter: Adapter, prepared: Prepared, command: Command
             log_path: Path) -> EngineRun:
     variant = adapter.variant(setup.engine)
     with _ready.client(endpoint.url) as http:
-        said = adapter.inspect(variant, lambda path: _ready.get_json(http, path))
+        said = adapter.inspect(variant, lambda path: _ready.get_json(http, path), _read(log_path))
     return EngineRun(engine=adapter.name, variant=variant, engine_version=prepared.install.version,
                      argv=redacted_argv(command.argv), environment=redacted(command.environment),
                      model_bytes=prepared.checkpoint.bytes, bits_per_weight=prepared.checkpoint.bits_per_weight,
                      threads=command.threads, context_tokens=said.context_tokens or command.context_tokens,
+                     kv_cache_tokens=said.kv_cache_tokens, weights_bytes=said.weights_bytes,
+                     overhead_bytes=said.overhead_bytes, settings=dict(said.settings), image=prepared.install.image,
                      ready_s=ready_s, log_file=str(log_path), notes=command.notes + said.notes)
+
+
+def _read(log_path: Path) -> str:
+    try:
+        return log_path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _fixed_port(setup: Setup) -> int | None:

@@ -90,7 +90,7 @@ class LlamaCpp(Adapter):
     def health_path(self, variant: str | None) -> str | None:
         return SERVERS[variant or self.variants[0]].health_path
 
-    def inspect(self, variant: str | None, get: Callable[[str], Any]) -> Inspection:
+    def inspect(self, variant: str | None, get: Callable[[str], Any], log: str = "") -> Inspection:
         return SERVERS[variant or self.variants[0]].inspect(get)
 
     def gauges(self, text: str) -> dict[str, float]:

@@ -31,6 +31,7 @@ class EngineEntry(Record):
     version: str | None = None
     runtime: Literal["venv", "path", "docker", "kubernetes", "endpoint"] = "venv"
     path: str | None = None
+    image: str | None = None
     url: str | None = None
     extra_args: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)
@@ -248,7 +249,7 @@ def _setups(experiment: Experiment, models: list[ModelSpec], hardware: HardwareS
                                  entry.kv_types or experiment.kv_types, entry.batching or experiment.batching)
         for model, quantization, kv_type, batching in grid:
             spec = EngineSpec(engine=entry.engine, variant=entry.variant, version=version, quantization=quantization,
-                              kv_type=kv_type, batching=batching, runtime=entry.runtime, path=entry.path,
+                              kv_type=kv_type, batching=batching, runtime=entry.runtime, path=entry.path, image=entry.image,
                               url=entry.url, extra_args=entry.extra_args, environment=entry.environment)
             yield Setup(model=model, engine=spec, hardware=hardware), f"engines[{i}]"
 

@@ -44,6 +44,12 @@ class EngineRun(Record):
     bits_per_weight: float | None = None
     threads: int | None = None
     context_tokens: int | None = None
+    kv_cache_tokens: int | None = Field(default=None, description="tokens that the KV cache holds, as the engine says")
+    weights_bytes: int | None = Field(default=None, description="of memory that the weights take, as the engine says")
+    overhead_bytes: int | None = Field(default=None, description="of memory beside weights and KV cache, likewise")
+    settings: dict[str, str | int | float | bool | None] = Field(
+        default_factory=dict, description="what the engine resolved its configuration to, as it says")
+    image: str | None = None
     ready_s: float = Field(ge=0, description="process start to first answered token")
     log_file: str = ""
     notes: tuple[str, ...] = ()

@@ -55,6 +55,14 @@ class ModelSpec(Record):
     content: str | None = None
     architecture: Architecture | None = None
 
+    @property
+    def format(self) -> Literal["gguf", "safetensors"] | None:
+        """How its weights are stored; None where dyno makes them in whatever format an engine reads."""
+        if self.source in ("synthetic", "served"):
+            return None
+        named = self.file or self.path or ""
+        return "gguf" if named.endswith(".gguf") else "safetensors"
+
 
 class Batching(Record):
     """How an engine may batch. None leaves the engine's default, and the run records what it resolved to."""
@@ -67,11 +75,14 @@ class Batching(Record):
     memory_fraction: float | None = Field(default=None, gt=0, le=1)
     tensor_parallel: int = Field(default=1, gt=0)
     threads: int | None = Field(default=None, gt=0)
+    scheduling_policy: Identifier | None = Field(default=None, description="by the engine's own name: fcfs, priority…")
 
 
 class EngineSpec(Record):
     """An engine as launched. `variant` names one of the servers an engine ships; `runtime` says how it is provisioned:
-    `venv` (built or installed into dyno's cache), `path` (a binary already here), `endpoint` (serves at `url`)."""
+    `venv` (built or installed into dyno's cache), `path` (a program already here), `docker` and `kubernetes` (`image`,
+    or the project's official one), `endpoint` (serves at `url`). kv_type `f16` is 16 bits: the model's own type where
+    that is bfloat16."""
 
     engine: Identifier
     variant: str | None = None
@@ -81,6 +92,7 @@ class EngineSpec(Record):
     batching: Batching = Batching()
     runtime: Literal["venv", "path", "docker", "kubernetes", "endpoint"] = "venv"
     path: str | None = None
+    image: str | None = None
     url: str | None = None
     extra_args: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)
