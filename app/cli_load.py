@@ -52,7 +52,8 @@ def load(as_json: bool, **options: Any) -> None:
     """Put load on any URL and time every token. Nothing is stored unless --out is given.
 
     Prompts have the lengths asked for by the server's own tokenizer, where it has one. A bearer key is taken from
-    DYNO_API_KEY; it is never stored or logged.
+    DYNO_API_KEY; it is never stored or logged. Whether something else kept the processors busy (host_busy) is told for
+    a server on this machine whose processes can be seen: not through a proxy or a container's port, nor from afar.
 
     \b
     Examples:
@@ -86,7 +87,8 @@ def capacity(as_json: bool, **options: Any) -> None:
     """Find the largest concurrency and the largest Poisson rate that keep an SLO.
 
     A few short probes, aimed by a simulation of what was seen so far and broken off as soon as they are hopeless. With
-    an experiment FILE every setup of it is launched and searched; its probes are stored and never measured twice.
+    an experiment FILE every setup of it is launched and searched; its probes are stored and never measured twice. Exits
+    with 1 when a launch failed.
 
     \b
     Examples:
@@ -107,4 +109,4 @@ def capacity(as_json: bool, **options: Any) -> None:
         found = (search_url(options, progress) if options["url"] else
                  search_file(options, progress, own_limits=source == click.core.ParameterSource.DEFAULT))
     _load.show_capacity(found, as_json)
-    sys.exit(0 if any(one.capacities for one in found) else 1)
+    sys.exit(1 if any(one.failed for one in found) or not any(one.capacities for one in found) else 0)

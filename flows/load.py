@@ -18,7 +18,7 @@ from models.errors import UserError
 from models.frames import OUTCOMES
 from models.progress import Progress
 from models.specs import Lengths, Load, Workload
-from workloads import catalogue, control, prompts
+from workloads import catalogue, control, prompts, serving
 
 MANY = 20_000
 """Requests planned when only a duration is given."""
@@ -86,7 +86,7 @@ def reach(options: dict[str, Any], asked: Workload, progress: Progress) -> Targe
     key = os.environ.get("DYNO_API_KEY")
     progress("asking the server")
     endpoint = control.discover(options["url"], options["model"], key, asked.api)
-    return Target(endpoint, prompts.learn(endpoint, asked.api, key), key)
+    return Target(endpoint, prompts.learn(endpoint, asked.api, key), key, serving.pids(endpoint.url))
 
 
 def workload(options: dict[str, Any]) -> Workload:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,17 @@ def test_every_fault_has_its_outcome_and_no_latency(dyno: Dyno, fault: str, outc
     assert set(broken) == {outcome}, broken
     assert 10 <= broken[outcome] <= 30 and got["requests_failed"] == broken[outcome]
     assert got["requests_ok"] + got["requests_failed"] == 60 and got["e2e_ms_p99"] < 1000
+
+
+def test_something_else_that_takes_the_processor_of_this_machine_is_said(dyno: Dyno) -> None:
+    ask = ("--concurrency", "4", "--duration", "3", *SHORT, "--json")
+    with Truth(ttft_ms=5, itl_ms=1) as server, subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            got = flat(dyno("load", "--url", server.url, *ask))
+        finally:
+            other.kill()
+    (said,) = [v for v in got["verdicts"] if v["name"] == "host_busy"]
+    assert said["severity"] == "warning" and "cores were busy with something else" in said["detail"]
 
 
 def test_a_server_that_only_fails_is_said_and_the_exit_code_is_one(dyno: Dyno) -> None:
