@@ -153,6 +153,13 @@ def test_chance_is_no_drift() -> None:
     assert flagged <= 2
 
 
+def test_one_late_request_of_few_is_no_slow_client_and_two_in_a_hundred_are() -> None:
+    late = {"planned_ns": CLEAN[9]["sent_ns"] - 50 * MS}  # type: ignore[operator]
+    assert "client_bound" not in verdicts([*CLEAN[:9], CLEAN[9] | late, *CLEAN[10:25]])
+    twice = [r | {"planned_ns": r["sent_ns"] - 50 * MS} if i in (9, 70) else r for i, r in enumerate(CLEAN)]  # type: ignore[operator]
+    assert "client_bound" in verdicts(twice)
+
+
 def test_the_client_s_processor_time_is_shared_by_its_processes() -> None:
     assert "client_bound" in verdicts(CLEAN, client_cpu_s=9)
     assert verdicts(CLEAN, client_cpu_s=9, processes=2) == {}
