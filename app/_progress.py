@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 LINE_EVERY_S = 15.0
+WIDE = 110
+"""Columns of a terminal that has room for a long bar."""
 
 
 @contextmanager
@@ -35,10 +37,14 @@ def display(quiet: bool = False) -> Iterator[Progress]:
 def _bars(console: Console) -> Iterator[Progress]:
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description:<34}"), BarColumn(bar_width=24), TaskProgressColumn(), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[detail]}", style="dim"))
-    with Bars(*columns, console=console, transient=False, refresh_per_second=4) as bars:
+    # The detail takes what is left of the line, so that it never pushes out the share and the time left.
+    detail_column = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    columns = (TextColumn("{task.description:<28}"), BarColumn(bar_width=24 if console.width >= WIDE else 8),
+               TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+               TextColumn("{task.fields[detail]}", style="dim", table_column=detail_column))
+    with Bars(*columns, console=console, transient=False, refresh_per_second=4, expand=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def progress(step: str, done: float | None = None, detail: str = "") -> None:
@@ -46,7 +52,7 @@ def _bars(console: Console) -> Iterator[Progress]:
                 for other in tasks.values():
                     bars.update(other, completed=1.0, total=1.0, detail="")
                 tasks[step] = bars.add_task(step, total=1.0 if done is not None else None, detail=detail)
-            bars.update(tasks[step], detail=detail[:80])
+            bars.update(tasks[step], detail=detail)
             if done is not None:
                 bars.update(tasks[step], total=1.0, completed=done)
 
