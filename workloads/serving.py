@@ -58,8 +58,9 @@ def _listeners(address: Address) -> set[int]:
         wanted = {str(info[4][0]) for info in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)}
         here = {a.address.partition("%")[0] for each in psutil.net_if_addrs().values() for a in each}
         there = {one for one in wanted if one in here or one.startswith("127.")}
+        there |= {"0.0.0.0", "::"} if there else set()  # noqa: S104
         listening = [c for c in psutil.net_connections("tcp") if there and c.status == psutil.CONN_LISTEN
-                     and c.laddr.port == address.port and c.laddr.ip in there | {"0.0.0.0", "::"}]  # noqa: S104
+                     and c.laddr and c.laddr.port == address.port and c.laddr.ip in there]
     except (OSError, psutil.Error):
         return set()
     found = {c.pid for c in listening}
