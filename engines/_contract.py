@@ -56,7 +56,8 @@ GAUGES: dict[str, str] = {
 class Capabilities:
     """What one server of an engine can do; `check` refuses everything else.
 
-    `batching` names the fields of `Batching` that it honours; `reasons` says why not, by field, where that helps.
+    `batching` names the fields of `Batching` that it honours; `reasons` says why not, by field or feature, where that
+    helps.
     """
 
     quantizations: tuple[str, ...]

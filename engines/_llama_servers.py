@@ -105,11 +105,11 @@ class PythonServer:
     capabilities = Capabilities(
         quantizations=QUANTIZATIONS + GUIDED_QUANTIZATIONS, kv_types=tuple(KV_TYPES), hardware=_HARDWARE,
         runtimes=_RUNTIMES,
-        features=frozenset({"openai_api", "prefix_caching", "structured_output", "tool_calls", "embedding_in_python",
-                            "gguf"}),
+        features=frozenset({"openai_api", "prefix_caching", "structured_output", "embedding_in_python", "gguf"}),
         batching=frozenset({"max_sequences", "max_batched_tokens", "prefix_caching", "context_tokens", "threads"}),
         reasons={"memory_fraction": _NO_MEMORY_FRACTION, "tensor_parallel": _NO_TENSOR_PARALLEL,
                  "prefill_chunk_tokens": _NO_CHUNK,
+                 "tool_calls": "llama_cpp.server overlooks tool_choice required with the chat template of a model",
                  "max_sequences": "llama_cpp.server runs one request after another under one lock: 1 is all there is"})
 
     def options(self, setup: Setup, install: Install, checkpoint: Checkpoint, threads: int, context: int,

@@ -15,7 +15,7 @@ def test_an_adapter_speaks_the_contracts_words(name: str) -> None:
         can = adapter.capabilities(variant)
         assert can.features <= set(_contract.FEATURES)
         assert can.batching <= set(Batching.model_fields)
-        assert set(can.reasons) <= set(Batching.model_fields)
+        assert set(can.reasons) <= {*Batching.model_fields, *_contract.FEATURES}
         assert can.runtimes <= {"venv", "path", "docker", "kubernetes", "endpoint"}
         assert can.hardware <= {"cpu", "cuda", "rocm", "metal"}
         assert "F16" in can.quantizations and can.kv_types
