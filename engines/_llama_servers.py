@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
+from engines import _llama_log
 from engines._checkpoints import GUIDED_QUANTIZATIONS, QUANTIZATIONS
 from engines._contract import Capabilities, Checkpoint, Inspection, Install, prometheus_gauges
 from models.records import Endpoint
@@ -33,7 +35,7 @@ class Server(Protocol):
 
     def notes(self, setup: Setup) -> tuple[str, ...]: ...
 
-    def inspect(self, get: Callable[[str], Any]) -> Inspection: ...
+    def inspect(self, get: Callable[[str], Any], log: str) -> Inspection: ...
 
     def gauges(self, text: str) -> dict[str, float]: ...
 
@@ -71,6 +73,8 @@ class LlamaServer:
         if not batching.prefix_caching:
             words += ["--no-cache-prompt", *_if_known(install, "--cache-ram", "0")]
         words += _if_known(install, "--fit", "off")  # it would change what was asked for
+        if "--log-jsonl" in install.options:  # these builds tell of their buffers at level 4 only, earlier ones always
+            words += ["--log-verbosity", "4"]
         if setup.hardware.kind == "cpu":
             words += ["--n-gpu-layers", "0", *_if_known(install, "--device", "none")]
         else:
@@ -88,11 +92,11 @@ class LlamaServer:
     def notes(self, setup: Setup) -> tuple[str, ...]:
         return ()
 
-    def inspect(self, get: Callable[[str], Any]) -> Inspection:
+    def inspect(self, get: Callable[[str], Any], log: str) -> Inspection:
         props = get("/props") or {}
         slots, context = props.get("total_slots"), (props.get("default_generation_settings") or {}).get("n_ctx")
-        return Inspection(version=props.get("build_info"), context_tokens=context,
-                          notes=(f"{slots} slots of {context} tokens",) if slots and context else ())
+        return replace(_llama_log.said(log), version=props.get("build_info"), context_tokens=context,
+                       notes=(f"{slots} slots of {context} tokens",) if slots and context else ())
 
     def gauges(self, text: str) -> dict[str, float]:
         return prometheus_gauges(text, _GAUGES)
@@ -146,8 +150,8 @@ class PythonServer:
         return ("llama_cpp.server always reuses the beginning that a prompt shares with the request just before it; "
                 "prefix_caching only adds a cache of earlier ones",)
 
-    def inspect(self, get: Callable[[str], Any]) -> Inspection:
-        return Inspection()
+    def inspect(self, get: Callable[[str], Any], log: str) -> Inspection:
+        return _llama_log.said(log)
 
     def gauges(self, text: str) -> dict[str, float]:
         return {}

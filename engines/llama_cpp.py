@@ -91,7 +91,7 @@ class LlamaCpp(Adapter):
         return SERVERS[variant or self.variants[0]].health_path
 
     def inspect(self, variant: str | None, get: Callable[[str], Any], log: str = "") -> Inspection:
-        return SERVERS[variant or self.variants[0]].inspect(get)
+        return SERVERS[variant or self.variants[0]].inspect(get, log)
 
     def gauges(self, text: str) -> dict[str, float]:
         return SERVERS[self.variants[0]].gauges(text)

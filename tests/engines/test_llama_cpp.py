@@ -92,6 +92,8 @@ def test_the_run_records_what_really_ran(llama_install: Toolchain, setup_of: Set
     assert (run.threads, run.context_tokens) == (1, 512)
     assert (props["total_slots"], props["default_generation_settings"]["n_ctx"]) == (2, 512)
     assert "2 slots of 512 tokens" in run.notes
+    assert run.kv_cache_tokens == 2 * 512 and run.settings["pass_tokens"] == 256
+    assert (run.weights_bytes or 0) > 0.5 * (run.model_bytes or 0) and (run.overhead_bytes or 0) > 0
     made = checkpoint(setup.model, "Q4_0")
     assert (run.model_bytes, run.bits_per_weight) == (made.bytes, made.bits_per_weight)
     assert Path(run.log_file).stat().st_size > 0
