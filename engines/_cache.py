@@ -1,7 +1,8 @@
-"""Keyed folders in dyno's cache: made once, whole or not at all, by one builder at a time."""
+"""Keyed folders in dyno's cache: made once, whole or not at all, by one builder at a time. And remembered hashes."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import tempfile
@@ -46,6 +47,25 @@ def keyed(kind: str, key: str, make: Callable[[Path], None], progress: Progress 
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     return final
+
+
+def content_key(name: str, kind: str, content: str) -> str:
+    """A key for people and machines: what it is called, and the hash of what decides its content."""
+    return f"{name}-{kind}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, remembered by path, size and time of change: large files take seconds."""
+    about = path.stat()
+    identity = f"{path.absolute()} {about.st_size} {about.st_mtime_ns}"
+    remembered = paths.cache() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()[:24]
+    if remembered.is_file() and re.fullmatch(r"[0-9a-f]{64}", known := remembered.read_text()):
+        return known
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(digest)
+    return digest
 
 
 def _lock_path(final: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ from engines import _cache, _hardware, _hub, _llama_build, _synthetic
 from engines._command import run_logged
 from engines._contract import Checkpoint
 from engines._gguf import Header, read_header
+from engines._hf_checkpoints import hf_checkpoint as hf_checkpoint
 from models import paths
 from models.errors import ModelError, Unsupported
 from models.progress import Progress, silent
@@ -63,7 +63,7 @@ def local_model(path: Path, name: str | None = None) -> ModelSpec:
     if not header.tensors:
         raise ModelError(f"{path}: it has a vocabulary and no weights")
     label = path.stem if name is None or name.endswith(".gguf") else name
-    return ModelSpec(name=label, source="file", path=str(path.absolute()), content=_sha256(path),
+    return ModelSpec(name=label, source="file", path=str(path.absolute()), content=_cache.sha256(path),
                      architecture=_architecture(header, path))
 
 
@@ -115,7 +115,8 @@ def _synthetic_f16(model: ModelSpec, progress: Progress, step: str) -> Path:
         vocabulary = _llama_build.any_toolchain(progress).vocabulary(_synthetic.shape(model.name).vocabulary)
         _synthetic.write(model, vocabulary, folder / f"{model.name}-F16.gguf", lambda done: progress(step, done, "F16"))
 
-    folder = _cache.keyed("checkpoints", _key(model, f"{model.name} {model.content}", "F16"), make, progress, step)
+    key = _cache.content_key(model.name, "F16", f"{model.name} {model.content}")
+    folder = _cache.keyed("checkpoints", key, make, progress, step)
     return folder / f"{model.name}-F16.gguf"
 
 
@@ -140,7 +141,8 @@ def _quantized(model: ModelSpec, base: Path, content: str, quantization: str, pr
         (folder / "notes.json").write_text(json.dumps(_fallbacks(said)))
 
     version = _llama_build.pinned_version()
-    folder = _cache.keyed("checkpoints", _key(model, f"{content} {version}", quantization), make, progress, step)
+    key = _cache.content_key(model.name, quantization, f"{content} {version}")
+    folder = _cache.keyed("checkpoints", key, make, progress, step)
     return _described(folder / filename, tuple(json.loads((folder / "notes.json").read_text())))
 
 
@@ -157,29 +159,11 @@ def _described(path: Path, notes: tuple[str, ...] = ()) -> Checkpoint:
     return Checkpoint(path, path.stat().st_size, round(header.bits_per_weight, 4), notes, header.end_tokens)
 
 
-def _key(model: ModelSpec, content: str, quantization: str) -> str:
-    return f"{model.name}-{quantization}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-
-
 def _file(model: ModelSpec) -> Path:
     """Raises ModelError when the file is gone or no longer the one that the model was made from."""
     path = Path(model.path or "")
     if not path.is_file():
         raise ModelError(f"model {model.name}: {path} does not exist")
-    if model.content and _sha256(path) != model.content:
+    if model.content and _cache.sha256(path) != model.content:
         raise ModelError(f"model {model.name}: {path} has changed since this experiment was expanded")
     return path
-
-
-def _sha256(path: Path) -> str:
-    """SHA-256 of a file, remembered by path, size and time of change: large files take seconds."""
-    about = path.stat()
-    identity = f"{path.absolute()} {about.st_size} {about.st_mtime_ns}"
-    remembered = paths.cache() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()[:24]
-    if remembered.is_file() and re.fullmatch(r"[0-9a-f]{64}", known := remembered.read_text()):
-        return known
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(digest)
-    return digest

@@ -7,7 +7,7 @@ after another and does not fall into repeating one: see `_embedding`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -115,10 +115,7 @@ def write(model: ModelSpec, vocabulary: Path, out: Path, told: Callable[[float],
     """
     import gguf
 
-    s, seed, tokenizer = shape(model.name), seed_of(model), read_header(vocabulary)
-    if len(tokenizer.metadata["tokenizer.ggml.tokens"]) != s.vocabulary_size:
-        raise ModelError(f"model {model.name}: {vocabulary.name} has "
-                         f"{len(tokenizer.metadata['tokenizer.ggml.tokens'])} tokens, {s.vocabulary_size} expected")
+    s, tokenizer = shape(model.name), read_header(vocabulary)
     writer = gguf.GGUFWriter(out, s.family)
     _describe(writer, s, tokenizer)
     every = weights(s)
@@ -128,11 +125,22 @@ def write(model: ModelSpec, vocabulary: Path, out: Path, told: Callable[[float],
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for i, w in enumerate(every):
-        values = _embedding(w, seed, tokenizer) if w.name == "token_embd.weight" else _values(w, seed)
+    for i, (_, values) in enumerate(tensors(model, tokenizer)):
         writer.write_tensor_data(values)
         told((i + 1) / len(every))
     writer.close()
+
+
+def tensors(model: ModelSpec, tokenizer: Header) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """Every tensor by its name in a GGUF, in the order of `weights`; matrices are F16, vectors F32.
+
+    Raises ModelError when the vocabulary is not the one the shape was made for.
+    """
+    s, seed = shape(model.name), seed_of(model)
+    if (found := len(tokenizer.metadata["tokenizer.ggml.tokens"])) != s.vocabulary_size:
+        raise ModelError(f"model {model.name}: a vocabulary of {found} tokens, {s.vocabulary_size} expected")
+    for w in weights(s):
+        yield w.name, _embedding(w, seed, tokenizer) if w.name == "token_embd.weight" else _values(w, seed)
 
 
 def _dtype(w: Weight) -> np.dtype[Any]:
