@@ -118,6 +118,8 @@ class Inspection:
     overhead_bytes: int | None = None
     settings: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    functional_only: str | None = None
+    """Why its speed says nothing about the engine, where it serves without the kernels it was made for."""
 
 
 class Adapter(ABC):

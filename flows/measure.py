@@ -16,6 +16,7 @@ from models.errors import EngineError
 from models.progress import Progress, silent
 from models.records import Failure, HostInfo, Measurement, Verdict
 from models.specs import Setup, Trial
+from models.verdicts import of_run
 from warehouse import bundles
 from workloads import control, prompts
 from workloads.interim import Judge, Say
@@ -67,7 +68,7 @@ def measure_trial(trial: Trial, engine: Engine, words: prompts.Vocabulary, home:
     measurement = Measurement(
         trial_id=trial.trial_id, setup_id=trial.setup.setup_id, trial=trial, run=engine.run, host=host,
         started_at=point.drive.started_at, duration_s=point.drive.duration_s, summary=point.summary,
-        verdicts=(*point.verdicts, *_broken_off(point.drive.judged)), warmup=point.warmup,
+        verdicts=(*of_run(engine.run), *point.verdicts, *_broken_off(point.drive.judged)), warmup=point.warmup,
         client_cpu_s=point.drive.client_cpu_s, dyno_version=version("llm-dyno"))
     bundles.write(home, measurement, point.requests, point.telemetry, log, replace=True)
     control.settle(engine.endpoint)

@@ -53,6 +53,8 @@ class EngineRun(Record):
     ready_s: float = Field(ge=0, description="process start to first answered token")
     log_file: str = ""
     notes: tuple[str, ...] = ()
+    functional_only: str | None = Field(default=None, description="why its speed says nothing about the engine; None:"
+                                        " it does")
 
 
 class HostInfo(Record):

@@ -12,7 +12,7 @@ import polars as pl
 
 from models.intervals import certain_median
 from models.latencies import latencies, window_ns
-from models.records import Summary, Verdict, Warmup
+from models.records import EngineRun, Summary, Verdict, Warmup
 from models.specs import Load, Workload
 from models.steady import in_flight
 
@@ -59,6 +59,14 @@ def judge(requests: pl.DataFrame, telemetry: pl.DataFrame, summary: Summary, wor
         *_drift(requests, load, warmup),
         *_host(telemetry),
     )
+
+
+def of_run(run: EngineRun) -> tuple[Verdict, ...]:
+    """Returns the verdicts that every point of a launch has, whatever its load."""
+    if run.functional_only is None:
+        return ()
+    return (Verdict(name="functional_only", severity="fatal",
+                    detail=f"{run.functional_only}: that it serves is all that this shows"),)
 
 
 def _ended(requests: pl.DataFrame, summary: Summary, engine_died: bool, stopped_early: bool) -> Iterator[Verdict]:

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from models.frames import TELEMETRY, empty
-from models.records import Verdict, Warmup
+from models.records import EngineRun, Verdict, Warmup
 from models.specs import Lengths, Load, Workload
 from models.summary import summarise
-from models.verdicts import judge
+from models.verdicts import judge, of_run
 from tests.models.frame import MS, frame, request
 
 WORKLOAD = Workload(name="chat", input_tokens=Lengths(mean=100), output_tokens=Lengths(mean=5))
@@ -163,3 +163,11 @@ def test_one_late_request_of_few_is_no_slow_client_and_two_in_a_hundred_are() ->
 def test_the_client_s_processor_time_is_shared_by_its_processes() -> None:
     assert "client_bound" in verdicts(CLEAN, client_cpu_s=9)
     assert verdicts(CLEAN, client_cpu_s=9, processes=2) == {}
+
+
+def test_an_engine_that_only_functions_feeds_no_answer() -> None:
+    run = EngineRun(engine="e", variant=None, engine_version="1", argv=(), ready_s=1.0)
+    assert of_run(run) == ()
+    verdict, = of_run(run.model_copy(update={"functional_only": "it has no kernels here"}))
+    assert (verdict.name, verdict.severity) == ("functional_only", "fatal")
+    assert "no kernels here" in verdict.detail
