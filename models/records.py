@@ -25,9 +25,9 @@ class Endpoint(Record):
     body: dict[str, object] = Field(default_factory=dict, description="fields this engine adds to every request")
     fixed_length: dict[str, object] = Field(default_factory=dict, description="fields that forbid the end of an answer"
                                             " before its limit; left out where the model has to find it")
-    schema_form: Literal["response_format", "json_schema", "json_object"] = Field(
+    schema_form: Literal["response_format", "json_schema", "json_object", "value"] = Field(
         default="response_format", description="how OpenAI's APIs take a JSON schema here: as they say; completions in"
-        " llama-server's own field; chat in llama_cpp.server's older form")
+        " llama-server's own field; chat in llama_cpp.server's older form; chat with TGI's name for the schema")
     usage_in_stream: bool = True
     metrics_path: str | None = None
 

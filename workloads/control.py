@@ -20,7 +20,8 @@ FIRST_TOKEN_TIMEOUT_S = 300.0
 _TOKENIZERS = (("/tokenize", "content"), ("/tokenize", "prompt"), ("/tokenize", "inputs"),
                ("/extras/tokenize", "input"))
 """Path and text field: llama-server; vLLM and SGLang; TGI; llama_cpp.server."""
-_SCHEMA_FORMS = {("/tokenize", "content"): "json_schema", ("/extras/tokenize", "input"): "json_object"}
+_SCHEMA_FORMS = {("/tokenize", "content"): "json_schema", ("/tokenize", "inputs"): "value",
+                 ("/extras/tokenize", "input"): "json_object"}
 _NAMES = (("/info", "model_id"), ("/props", "model_alias"))
 """Where TGI and llama-server say what they serve, should they not do so at /v1/models."""
 _NO_SUCH_API = (404, 405)
@@ -62,7 +63,7 @@ def discover(url: str, model: str | None = None, api_key: str | None = None, api
 
 
 def _with_tokenizer(client: httpx.Client, endpoint: Endpoint) -> Endpoint:
-    """The endpoint with its tokenizer, by which llama.cpp's servers are known."""
+    """The endpoint with its tokenizer, by which llama.cpp's servers and TGI are known."""
     for path, field in _TOKENIZERS:
         tried = endpoint.model_copy(update={"tokenize_path": path, "tokenize_field": field})
         if tokenize(client, tried, "one two three"):

@@ -81,8 +81,9 @@ def _completions(endpoint: Endpoint, workload: Workload | None, stream: bool) ->
 def _chat(endpoint: Endpoint, workload: Workload | None, stream: bool) -> Ask:
     form: Fields = {}
     if workload and workload.json_schema is not None:
-        form = ({"response_format": {"type": "json_object", "schema": workload.json_schema}}
-                if endpoint.schema_form == "json_object" else _response_format(workload.json_schema))
+        named = {"json_object": {"type": "json_object", "schema": workload.json_schema},
+                 "value": {"type": "json", "value": workload.json_schema}}.get(endpoint.schema_form)
+        form = {"response_format": named} if named else _response_format(workload.json_schema)
     if workload and workload.tools:
         form = {"tools": functions(workload), "tool_choice": "required", "parallel_tool_calls": False}
     return _openai(endpoint, workload, stream, form)
@@ -99,8 +100,11 @@ def functions(workload: Workload) -> list[Fields]:
 
 
 def _tgi(endpoint: Endpoint, workload: Workload | None, stream: bool) -> Ask:
-    """There is no answer in one piece at that path; the engine's fixed fields are parameters."""
+    """There is no answer in one piece at that path; the engine's fixed fields are parameters. It is greedy unless told
+    otherwise, and refuses the temperature 0 by which its OpenAI routes are."""
     parameters = {**_fixed(endpoint, workload), "details": True}
+    if not parameters.get("temperature"):
+        parameters.pop("temperature", None)
     if workload and workload.json_schema is not None:
         parameters["grammar"] = {"type": "json", "value": workload.json_schema}
     return lambda question, limit: {"inputs": question["prompt"], "parameters": {**parameters, "max_new_tokens": limit}}

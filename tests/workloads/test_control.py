@@ -53,9 +53,10 @@ def test_discover_and_settle_work_where_there_is_only_the_engine_s_own_api(api: 
         control.settle(found, api=api if named else None)
         with http(Address.parse(server.url), None, 10) as client:
             assert control.prompt_tokens(client, found, api if named else None, prompt="one two six") == 4
-    own = {"body": {"temperature": 0.0}, "fixed_length": {"ignore_eos": True}, "schema_form": "json_schema"}
+    own = {"body": {"temperature": 0.0}, "fixed_length": {"ignore_eos": True}}
+    form = "value" if api == "tgi" else "json_schema"
     assert found == Endpoint.model_validate({
-        "url": server.url, "model": "m-8b", "tokenize_path": "/tokenize",
+        "url": server.url, "model": "m-8b", "tokenize_path": "/tokenize", "schema_form": form,
         "tokenize_field": "inputs" if api == "tgi" else "content", **(own if api == "llama_cpp" else {})})
 
 

@@ -45,6 +45,10 @@ def test_bodies() -> None:
                                  "n_predict": 7, "stream": True}
     assert body("tgi", Endpoint(url="http://h", model="m", body={"top_k": 1})) == {
         "inputs": "Hello", "parameters": {"top_k": 1, "details": True, "max_new_tokens": 7}}
+    cold = Endpoint(url="http://h", model="m", body={"temperature": 0.0})
+    assert body("tgi", cold)["parameters"] == {"details": True, "max_new_tokens": 7}  # it refuses 0, and is greedy
+    warm = cold.model_copy(update={"body": {"temperature": 0.5}})
+    assert body("tgi", warm)["parameters"] == {"temperature": 0.5, "details": True, "max_new_tokens": 7}
 
 
 def test_paths() -> None:
@@ -77,6 +81,11 @@ def test_llama_cpps_servers_take_schemas_in_forms_of_their_own() -> None:
     assert body("completions", own, json_schema=SCHEMA)["json_schema"] == SCHEMA
     assert "response_format" not in body("completions", own, json_schema=SCHEMA)
     assert body("chat", own, json_schema=SCHEMA)["response_format"] == FORMAT
+
+
+def test_tgi_takes_a_schema_in_chat_by_its_own_name() -> None:
+    tgi = ENDPOINT.model_copy(update={"schema_form": "value"})
+    assert body("chat", tgi, json_schema=SCHEMA)["response_format"] == {"type": "json", "value": SCHEMA}
 
 
 @pytest.mark.parametrize("tool", [PICK, PICK["function"]])
