@@ -61,6 +61,7 @@ def measure_trial(trial: Trial, engine: Engine, words: prompts.Vocabulary, home:
 
     judge_now: of a capacity search. What it breaks off is stored with a fatal verdict, so that it feeds no answer.
     """
+    control.forget(engine.endpoint)
     target = Target(engine.endpoint, words, pids=engine.pids, gauges=engine.gauges, alive=engine.alive)
     point = take(target, trial.workload, trial.load, seed=trial.seed, repeat=trial.repeat, label=trial.label,
                  progress=progress, judge_now=judge_now, until=0 if judge_now else None, steady=judge_now is None)

@@ -30,6 +30,7 @@ class Endpoint(Record):
         " llama-server's own field; chat in llama_cpp.server's older form; chat with TGI's name for the schema")
     usage_in_stream: bool = True
     metrics_path: str | None = None
+    reset_path: str | None = Field(default=None, description="POST here makes it forget the prompts that it has seen")
 
 
 class EngineRun(Record):
