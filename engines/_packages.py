@@ -126,6 +126,6 @@ def _rename(python: Path, package: Package) -> None:
     """Gives the other name metadata of its own; "+cpu" is how vLLM knows its CPU build."""
     version = f"{installed_version(python, package.distribution)}+cpu"
     site = next((python.parents[1] / "lib").glob("python*/site-packages"))
-    about = site / f"{package.known_as}-{version}.dist-info"
+    about = site / f"{package.known_as.replace('-', '_')}-{version}.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package.known_as}\nVersion: {version}\n")
