@@ -12,6 +12,7 @@ from typing import Literal
 from engines import launch
 from engines.launch import Engine
 from flows.point import Target, take
+from models.energy import Kind
 from models.errors import EngineError
 from models.progress import Progress, silent
 from models.records import Failure, HostInfo, Measurement, Verdict
@@ -62,7 +63,8 @@ def measure_trial(trial: Trial, engine: Engine, words: prompts.Vocabulary, home:
     judge_now: of a capacity search. What it breaks off is stored with a fatal verdict, so that it feeds no answer.
     """
     control.forget(engine.endpoint)
-    target = Target(engine.endpoint, words, pids=engine.pids, gauges=engine.gauges, alive=engine.alive)
+    target = Target(engine.endpoint, words, pids=engine.pids, gauges=engine.gauges, alive=engine.alive,
+                    meters=_meters(trial.setup))
     point = take(target, trial.workload, trial.load, seed=trial.seed, repeat=trial.repeat, label=trial.label,
                  progress=progress, judge_now=judge_now, until=0 if judge_now else None, steady=judge_now is None)
     engine.raise_if_dead()
@@ -74,6 +76,14 @@ def measure_trial(trial: Trial, engine: Engine, words: prompts.Vocabulary, home:
     bundles.write(home, measurement, point.requests, point.telemetry, log, replace=True)
     control.settle(engine.endpoint)
     return measurement
+
+
+def _meters(setup: Setup) -> Kind | None:
+    """What tells the energy of an engine on this machine; None for one elsewhere."""
+    if setup.engine.runtime in ("endpoint", "kubernetes"):
+        return None
+    kinds: dict[str, Kind] = {"cpu": "rapl", "cuda": "nvml"}
+    return kinds.get(setup.hardware.kind)
 
 
 def _broken_off(said: Say) -> tuple[Verdict, ...]:

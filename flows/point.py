@@ -10,6 +10,7 @@ from functools import partial
 import polars as pl
 
 from models import intervals
+from models.energy import Kind, metered
 from models.progress import Progress
 from models.records import Endpoint, Summary, Verdict, Warmup
 from models.specs import Load, Workload
@@ -24,7 +25,8 @@ from workloads.telemetry import Sampler
 
 @dataclass(frozen=True)
 class Target:
-    """What is measured. pids: its processes, where they are known; alive: whether it is still there."""
+    """What is measured. pids: its processes, where they are known; alive: whether it is still there; meters: what
+    tells its energy, if anything on this machine does."""
 
     endpoint: Endpoint
     words: prompts.Vocabulary
@@ -32,6 +34,7 @@ class Target:
     pids: Callable[[], list[int]] = list
     gauges: Callable[[], dict[str, float]] | None = None
     alive: Callable[[], bool] = lambda: True
+    meters: Kind | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def take(target: Target, workload: Workload, load: Load, *, seed: int = 0, repea
                        on_progress=lambda n, of, tokens: progress(label, n / max(1, of), f"{n} of {of}, {tokens} tok"))
     moving = load.request_rate_end is not None or load.arrivals == "trace"
     requests, warmup = settled(drive.requests) if steady and not moving else (drive.requests, None)
-    summary = summarise(requests)
+    summary = metered(summarise(requests), requests, sampler.frame(), target.meters)
     verdicts = judge(requests, sampler.frame(), summary, workload, load, drive.client_cpu_s, drive.duration_s,
                      stopped_early=drive.truncated and until is None, warmup=warmup, processes=drive.processes,
                      late_share=drive.late_share, waited_s=drive.waited_s)

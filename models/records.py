@@ -91,6 +91,8 @@ class Summary(Record):
     metrics: dict[str, float]
     intervals: dict[str, tuple[float | None, float | None]] = Field(
         default_factory=dict, description="95% confidence intervals by metric (models.intervals); None: no such bound")
+    energy_source: str | None = Field(default=None, description="what the joules were read from: `nvml: gpu0`, `rapl:"
+                                      " cpu_package0`; None: power was not known (models.energy)")
 
 
 class Warmup(Record):

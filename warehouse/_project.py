@@ -103,7 +103,8 @@ def _workload(workload: Workload) -> Row:
 
 def _setup(setup: Setup) -> Row:
     engine = setup.engine
-    row = engine.model_dump(include={"engine", "variant", "version", "runtime", "quantization", "kv_type", "url"})
+    row = engine.model_dump(include={"engine", "variant", "version", "runtime", "quantization", "kv_type", "url",
+                                      "image"})
     return row | engine.batching.model_dump() | {
         "setup_id": setup.setup_id, "label": setup.label, "model_id": content_id(setup.model),
         "hardware_id": setup.hardware.hardware_id, "extra_args": list(engine.extra_args),
@@ -124,6 +125,8 @@ def _trial(measurement: Measurement, bundle: str, sha256: str) -> Row:
         "requests_ok": summary.requests_ok, "requests_failed": summary.requests_failed,
         "argv": list(run.argv), "environment": json.dumps(run.environment), "model_bytes": run.model_bytes,
         "bits_per_weight": run.bits_per_weight, "threads": run.threads, "context_tokens": run.context_tokens,
-        "ready_s": run.ready_s, "notes": list(run.notes), "client_cpu_s": measurement.client_cpu_s,
+        **run.model_dump(include={"kv_cache_tokens", "weights_bytes", "overhead_bytes", "image", "ready_s"}),
+        "settings": json.dumps(run.settings), "energy_source": summary.energy_source, "notes": list(run.notes),
+        "client_cpu_s": measurement.client_cpu_s,
         "dyno_version": measurement.dyno_version, "source": measurement.source,
         "bundle": bundle, "bundle_sha256": sha256, "measurement": measurement.model_dump_json()}

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import polars as pl
 import psutil
 
 from models.frames import TELEMETRY
+from workloads import power
 
 Sample = tuple[int, str, str, float]
 
@@ -24,16 +25,18 @@ class Sampler:
 
     pids returns the engine's process tree; gauges its own figures (None: it has none; its errors are skipped). t0_ns is
     the perf_counter_ns that counts as t = 0 (default: on entering). CPU is in per cent of one core, so two busy
-    cores are 200; source `host` is the whole machine.
+    cores are 200; source `host` is the whole machine. Power and energy, where they can be read (workloads.power), are
+    also read at both ends, so that they are known for the whole of what happens inside.
     """
 
     def __init__(self, pids: Callable[[], list[int]], gauges: Callable[[], dict[str, float]] | None,
-                 interval_s: float = 0.5, t0_ns: int | None = None) -> None:
+                 interval_s: float = 0.5, t0_ns: int | None = None, powercap: Path = power.POWERCAP) -> None:
         self._pids, self._gauges, self._interval_s, self._t0_ns = pids, gauges, interval_s, t0_ns
         self._samples: list[Sample] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="dyno-telemetry", daemon=True)
-        self._gpus: list[tuple[str, Any, Any]] = []
+        self._powercap, self._sampled = powercap, False
+        self._meters: list[power.Meter] = []
         self._busy_s: dict[str, float] = {}
         self._engine: dict[int, psutil.Process] = {}
         self._engine_s: dict[int, float] = {}
@@ -41,7 +44,8 @@ class Sampler:
     def __enter__(self) -> Self:
         if self._t0_ns is None:
             self._t0_ns = time.perf_counter_ns()
-        self._gpus = _gpus()
+        self._meters = power.meters(self._powercap)
+        self._metered()
         self._last_ns = time.perf_counter_ns()
         self._cpu()  # the figures that the first differences start from
         self._thread.start()
@@ -51,6 +55,8 @@ class Sampler:
                  trace: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join()
+        for meter in self._meters:
+            meter.close()
 
     def frame(self) -> pl.DataFrame:
         """Returns the samples so far."""
@@ -60,10 +66,19 @@ class Sampler:
         while not self._ended.wait(self._interval_s):
             self._sample()
         # CPU time is counted in hundredths of a second: a short rest at the end would say nothing.
-        if not self._samples or time.perf_counter_ns() - self._last_ns > self._interval_s / 2 * 1e9:
+        if not self._sampled or time.perf_counter_ns() - self._last_ns > self._interval_s / 2 * 1e9:
             self._sample()
+        else:
+            self._metered()
+
+    def _metered(self) -> None:
+        at = time.perf_counter_ns() - (self._t0_ns or 0)
+        pids = set(self._pids()) if self._meters else set()
+        self._samples += [(at, *figure) for meter in self._meters for figure in meter.read(pids)]
 
     def _sample(self) -> None:
+        self._metered()
+        self._sampled = True
         now, elapsed_s = time.perf_counter_ns(), (time.perf_counter_ns() - self._last_ns) / 1e9
         self._last_ns = now
         at = now - (self._t0_ns or 0)
@@ -73,8 +88,6 @@ class Sampler:
                   ("host", "memory_total_bytes", float(memory.total))]
         if self._engine:
             found.append(("engine", "rss_bytes", float(sum(_rss(p) for p in self._engine.values()))))
-        for name, nvml, handle in self._gpus:
-            found += [(name, metric, value) for metric, value in _gpu_figures(nvml, handle)]
         if self._gauges:
             with contextlib.suppress(Exception):  # the engine may be gone or busy: that must not end a measurement
                 found += [("gauges", metric, float(value)) for metric, value in self._gauges().items()]
@@ -124,25 +137,3 @@ def _rss(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
     except psutil.Error:
         return 0
-
-
-def _gpus() -> list[tuple[str, Any, Any]]:
-    """Name, NVML and handle of each GPU, where the optional pynvml and a driver are there."""
-    try:
-        nvml: Any = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-        return [(f"gpu{i}", nvml, nvml.nvmlDeviceGetHandleByIndex(i)) for i in range(nvml.nvmlDeviceGetCount())]
-    except Exception:  # not installed, no driver, no permission: GPUs are optional
-        return []
-
-
-def _gpu_figures(nvml: Any, handle: Any) -> Iterator[tuple[str, float]]:
-    """What a GPU lacks is left out."""
-    figures: dict[str, Callable[[], float]] = {
-        "gpu_percent": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
-        "memory_used_bytes": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,
-        "power_watts": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-    }
-    for metric, ask in figures.items():
-        with contextlib.suppress(nvml.NVMLError):
-            yield metric, float(ask())

@@ -15,7 +15,7 @@ Stamp = tuple[int, int] | None
 WATCH_S = 5
 
 EXTRAS = ("engine_version", "kv_type", "max_batched_tokens", "prefill_chunk_tokens", "prefix_caching", "context_tokens",
-          "threads", "tensor_parallel", "memory_fraction", "runtime")
+          "threads", "tensor_parallel", "memory_fraction", "scheduling_policy", "runtime", "image")
 """Settings of a setup that are shown only where they differ between setups."""
 
 

@@ -12,7 +12,8 @@ SHOWN_MAX = 300
 SECOND_NS = 1e9
 SOURCES = {"engine": "#0072B2", "host": "#8c8c8c", "client": "#E69F00", "gauges": "#009E73"}
 NAMES = {"cpu_percent": "CPU, % of one core", "rss_bytes": "resident memory, MiB",
-         "memory_used_bytes": "memory used, MiB"}
+         "memory_used_bytes": "memory used, MiB", "gpu_percent": "GPU busy, %", "power_watts": "power, W",
+         "energy_joules": "energy since the start, J", "engine_processes": "the engine's processes on a GPU"}
 FEW_SAMPLES = 40
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,32 @@ def test_what_was_taken_for_warm_up_can_be_asked_for(tmp_path: Path) -> None:
     rows = everything(tmp_path)["measurements"].sort("concurrency").select(names).rows()
     assert rows == [(None, None, None, None), (0, 0.0, None, None), (7, 1.25, "MSER-5", True),
                     (0, 0.0, "MSER-5", False)]
+
+
+def test_what_an_engine_says_of_itself_and_what_it_burns_can_be_asked_for(tmp_path: Path) -> None:
+    """An earlier bundle says nothing of either, and is as readable."""
+    what = fake.trial()
+    requests = fake.requests_of(what)
+    telemetry = fake.telemetry_of(requests)
+    plain = fake.measurement_of(what, requests, telemetry)
+    run = plain.run.model_copy(update={"kv_cache_tokens": 8192, "weights_bytes": 117, "overhead_bytes": 9,
+                                       "settings": {"flash_attention": True}, "image": "engine:v1"})
+    joules = plain.summary.metrics | {"joules_per_output_token": 1.5, "power_watts_mean": 90.0}
+    summary = plain.summary.model_copy(update={"metrics": joules, "energy_source": "rapl: cpu_package0"})
+    bundles.write(tmp_path, plain.model_copy(update={"run": run, "summary": summary}), requests, telemetry, None)
+    old = fake.store(tmp_path, fake.trial(concurrency=1))
+    record = json.loads((old / bundles.MEASUREMENT).read_text())
+    for name in ("kv_cache_tokens", "weights_bytes", "overhead_bytes", "settings", "image"):
+        del record["run"][name]
+    del record["summary"]["energy_source"]
+    (old / bundles.MEASUREMENT).write_text(json.dumps(record))
+    assert writer.ingest(tmp_path).failed == []
+    names = ("kv_cache_tokens", "weights_bytes", "overhead_bytes", "image", "joules_per_output_token",
+             "joules_per_request", "power_watts_mean", "energy_source")
+    tables = everything(tmp_path)
+    assert tables["measurements"].sort("concurrency").select(names).rows() == [
+        (None,) * 8, (8192, 117, 9, "engine:v1", 1.5, None, 90.0, "rapl: cpu_package0")]
+    assert set(tables["trials"]["settings"]) == {"{}", '{"flash_attention": true}'}
 
 
 def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
--- Every number of `measurements` again, from the requests alone, in plain SQL: same names, one row a metric. A test
--- compares the two. Percentiles interpolate linearly between order statistics (Hyndman and Fan 1996, type 7).
+-- Every number of `measurements` but energy again, from the requests alone, in plain SQL: same names, one row a metric.
+-- A test compares the two. Percentiles interpolate linearly between order statistics (Hyndman and Fan 1996, type 7).
 create or replace view recomputed as
 with samples as (
     select trial_id,
@@ -70,4 +70,4 @@ select trial_id, metric, value from latency_metrics
 union all
 select trial_id, metric, value from others where value is not null;
 
-comment on view recomputed is 'Every aggregate again, from the requests alone: the definitions of all metrics in SQL. Same rows as `metrics`.';
+comment on view recomputed is 'Every aggregate again, from the requests alone: the definitions of all metrics in SQL. Same rows as `metrics`, energy apart: that is read from meters.';

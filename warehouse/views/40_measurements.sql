@@ -5,6 +5,7 @@ with pivoted as (
         'requests_per_second', 'output_tokens_per_second', 'input_tokens_per_second', 'input_tokens',
         'output_tokens', 'cached_tokens', 'input_tokens_mean', 'output_tokens_mean', 'input_tokens_planned_mean',
         'output_tokens_planned_mean', 'chunks_per_output_token', 'output_valid_share',
+        'joules_per_output_token', 'joules_per_request', 'power_watts_mean',
         'ttft_ms_mean', 'ttft_ms_p50', 'ttft_ms_p90', 'ttft_ms_p95', 'ttft_ms_p99',
         'ttft_from_schedule_ms_mean', 'ttft_from_schedule_ms_p50', 'ttft_from_schedule_ms_p90',
         'ttft_from_schedule_ms_p95', 'ttft_from_schedule_ms_p99',
@@ -26,14 +27,15 @@ judged as (
 select t.trial_id, t.setup_id, e.engine, e.version as engine_version, e.variant, m.name as model,
        s.quantization, s.kv_type, s.max_sequences, s.max_batched_tokens, s.prefill_chunk_tokens, s.prefix_caching,
        coalesce(t.context_tokens, s.context_tokens) as context_tokens, coalesce(t.threads, s.threads) as threads,
-       s.tensor_parallel, s.memory_fraction, s.runtime, s.label as setup,
-       t.bits_per_weight, t.model_bytes, m.parameters, h.name as hardware, h.accelerator, h.accelerators,
+       s.tensor_parallel, s.memory_fraction, s.scheduling_policy, s.runtime, coalesce(t.image, s.image) as image,
+       s.label as setup, t.bits_per_weight, t.model_bytes, t.kv_cache_tokens, t.weights_bytes, t.overhead_bytes,
+       m.parameters, h.name as hardware, h.accelerator, h.accelerators,
        t.memory_bandwidth_gb_s, w.workload, w.name as workload_name, t.load, t.concurrency, t.request_rate, t.arrivals,
        t.requests_ok, t.requests_failed, t.window_s, t.warmup_cut_requests, t.warmup_cut_s, t.warmup_method, t.warmup_over,
        p.input_tokens::bigint as input_tokens, p.output_tokens::bigint as output_tokens,
        p.cached_tokens::bigint as cached_tokens, p.input_tokens_mean, p.output_tokens_mean,
        p.input_tokens_planned_mean, p.output_tokens_planned_mean, p.chunks_per_output_token,
-       p.output_valid_share,
+       p.output_valid_share, p.joules_per_output_token, p.joules_per_request, p.power_watts_mean, t.energy_source,
        p.requests_per_second, p.output_tokens_per_second, p.input_tokens_per_second,
        p.ttft_ms_mean, p.ttft_ms_p50, p.ttft_ms_p90, p.ttft_ms_p95, p.ttft_ms_p99,
        p.ttft_from_schedule_ms_mean, p.ttft_from_schedule_ms_p50, p.ttft_from_schedule_ms_p90,
@@ -85,6 +87,13 @@ comment on column measurements.cached_tokens is 'prompt tokens the engine took f
 comment on column measurements.output_tokens_per_second is 'tokens that arrived in the window, whichever request they belong to';
 comment on column measurements.chunks_per_output_token is 'below 1, several tokens share a chunk and ITL is longer than TPOT';
 comment on column measurements.output_valid_share is 'of the answers that had to obey a schema or call a tool, those that did; NULL: none had to';
+comment on column measurements.kv_cache_tokens is 'tokens that the KV cache holds, as the engine says; NULL: it does not';
+comment on column measurements.weights_bytes is 'memory that the weights take, as the engine says';
+comment on column measurements.overhead_bytes is 'memory beside weights and KV cache, as the engine says';
+comment on column measurements.joules_per_output_token is 'energy of the window ÷ output tokens that arrived in it; idle power included; NULL: power was not known';
+comment on column measurements.joules_per_request is 'energy of the window ÷ requests that ended in it';
+comment on column measurements.power_watts_mean is 'energy of the window ÷ its length';
+comment on column measurements.energy_source is 'meters behind these: nvml (GPUs) or rapl (CPU packages, with all else that the machine did)';
 comment on column measurements.price_usd_per_hour is 'of the whole machine; which price: view hardware_prices';
 comment on column measurements.usd_per_million_output_tokens is 'price per hour × 1e6 ÷ (output tokens a second × 3600); all prices: view costs';
 comment on column measurements.usd_per_million_input_tokens is 'the whole machine charged to input tokens: do not add to the output price';
