@@ -37,22 +37,33 @@ def _known(flat: Row, metric: str) -> str:
 
 
 def show_capacity(found: Sequence[Any], as_json: bool) -> None:
-    """Prints the largest loads that keep the limits, and the probes that say so."""
+    """Prints the largest loads that keep the limits first, then the probes that say so; on standard error what could
+    not be searched."""
+    searched = [one for one in found if not one.error]
     if as_json:
         dump([one.flat() for one in found] if len(found) != 1 else found[0].flat())
-        return
-    for one in found:
-        click.echo(f"\n{one.label} · limits " + ", ".join(str(limit) for limit in one.limits))
-        if one.error:
-            click.echo(f"not searched: {one.error}")
-            continue
-        emit([_row(p) for p in one.probes], _COLUMNS, as_json=False)
+        searched = []
+    alone = len(searched) == 1
+    for place, one in enumerate(searched):
+        if not alone:
+            click.echo(("\n" if place else "") + one.label)
         for capacity in one.capacities:
             click.echo(_sentence(capacity))
-        click.echo(f"{number(one.engine_s)} engine seconds, {number(one.wall_s)} s in all, {len(one.probes)} probes"
-                   + (f" ({one.reused} of them from the warehouse)" if one.reused else ""))
         for note in one.notes:
             click.echo(note)
+        click.echo("limits " + ", ".join(str(limit) for limit in one.limits)
+                   + (f" · {one.label}" if alone else ""))
+        _probes(one)
+    for one in found:
+        if one.error:
+            click.echo(f"{'failed' if one.failed else 'not searched'}: {one.label}: {one.error}", err=True)
+
+
+def _probes(one: Any) -> None:
+    """What was driven, and what it cost."""
+    click.echo(f"{len(one.probes)} probes" + (f" ({one.reused} of them from the warehouse)" if one.reused else "")
+               + f", {number(one.engine_s)} engine seconds, {number(one.wall_s)} s in all:")
+    emit([_row(p) for p in one.probes], _COLUMNS, as_json=False)
 
 
 def _row(probe: Any) -> dict[str, Any]:
@@ -77,5 +88,6 @@ def _sentence(one: Any) -> str:
         return f"Largest {name}: at least {number(one.keeps)}{unit}: {one.why}."
     if not one.keeps:
         return f"Largest {name}: none: {number(one.breaks)}{unit} already breaks a limit."
-    return (f"Largest {name}: {number(one.estimate)}{unit} (95% interval {number(one.low)}–{number(one.high)};"
-            f" {number(one.keeps)} keeps the limits, {number(one.breaks)} does not, {one.sure:.0%} sure).")
+    interval = number(one.low) if one.low == one.high else f"{number(one.low)}–{number(one.high)}"
+    return (f"Largest {name}: {number(one.estimate)}{unit} (95% interval {interval}). {number(one.keeps)} kept the"
+            f" limits, {number(one.breaks)} did not: {one.sure:.0%} sure that it lies between.")

@@ -13,7 +13,7 @@ import polars as pl
 
 from flows import load as loads
 from flows import point
-from models import capacity, probing, queueing, slo
+from models import capacity, probing, queueing, simulated, slo
 from models.capacity import Capacity
 from models.probing import Kind, Probe
 from models.progress import Progress
@@ -32,13 +32,17 @@ OPEN_E2E = 7
 """Length of an open loop's probe in mean E2E, at the least."""
 OPEN_REQUESTS = 240
 """Of an open loop at the least, or as many as the percentile needs: on a slow engine more would take too long."""
+OVERLOAD = 0.05
+"""That a queue shows: at so much more than an engine bears it takes 1/OVERLOAD times a wait until that is waited."""
 FAR_BELOW = 0.8
 """Of the guess: an open loop nearer to it is measured to its end, as its schedule is typical only as a whole."""
 BURST_WORTH = 0.2
 """Of a request: near saturation those that wait wait together, so that five say little more than one."""
 SCHEDULES = 24
 """Arrival schedules of which the most typical is driven."""
-
+QUEUE_WORTH, SPEED_WORTH, CHANCE_WORTH = 1.0, 0.1, 0.04
+"""Of a request, by how many independent ones a share above a limit spreads like: under the schedule that a simulation
+found typical, where waiting breaks the limits, or speed too; and under one that chance made."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ Take = Callable[[Load, int, Callable[[Now], Say]], Known]
 
 @dataclass
 class Found:
-    """What a search gave: label, limits, capacities, every probe; or why there was none."""
+    """What a search gave: label, limits, capacities, every probe; or why there was none (failed: it should have been
+    possible)."""
 
     label: str
     limits: tuple[Limit, ...]
@@ -69,6 +74,7 @@ class Found:
     wall_s: float = 0.0
     notes: list[str] = field(default_factory=list)
     error: str = ""
+    failed: bool = False
 
     @property
     def engine_s(self) -> float:
@@ -118,8 +124,8 @@ def search(label: str, asked: Workload, limits: tuple[Limit, ...], take: Take, *
         guess, stack = None, None
         unsure: list[Probe] = []
         while True:
-            stack = capacity.fit(found.probes)
-            guess = (capacity.crossing(stack, kind, tokens.tolist(), limits, found.probes) if stack else None)
+            stack = simulated.fit(found.probes)
+            guess = (simulated.crossing(stack, kind, tokens.tolist(), limits, found.probes, guess) if stack else None)
             level = capacity.propose(kind, found.probes, guess, _first_rate(found, kind))
             if level is None:
                 break
@@ -155,9 +161,12 @@ def _probe(found: Found, kind: Kind, level: float, guess: float | None, asked: W
            take: Take, seed: int, timeout_s: float) -> Probe:
     limits = found.limits
     lasts_s = max((p.e2e_ms_mean or 0.0 for p in found.probes if p.keeps), default=0.0) / 1e3
-    load = _load(kind, level, limits, lasts_s, timeout_s).model_copy(update={"limits": " ".join(
-        f"{one.metric}<={one.at_most:g}" for one in limits)})
+    said = " ".join(f"{one.metric}<={one.at_most:g}" for one in limits)
+    load = _load(kind, level, limits, lasts_s, timeout_s, simulated.tells(stack, limits)).model_copy(
+        update={"limits": said})
     quick_s = OPEN_E2E * lasts_s if guess is None or level < FAR_BELOW * guess else math.inf
+    if guess is None:
+        quick_s = max(quick_s, _queue_shows_s(limits))
     if kind == "request_rate":
         seed = _typical(asked, load, stack, limits, seed)
 
@@ -167,10 +176,20 @@ def _probe(found: Found, kind: Kind, level: float, guess: float | None, asked: W
         return probing.decide(now.requests, now.in_flight, now.now_ns, limits, round(wait_s * 1e9),
                               clear_s * 1e9, worth=1.0 if kind == "concurrency" else BURST_WORTH)
     got = take(load, seed, judge)
-    probe = probing.probe(kind, level, got.requests, limits, got.summary.metrics, got.seconds, hopeless=got.hopeless,
-                          reused=got.reused, trial_id=got.trial_id)
+    probe = probing.probe(kind, level, got.requests, limits, got.summary.metrics, got.seconds,
+                          worth(kind, stack, limits), hopeless=got.hopeless, reused=got.reused,
+                          trial_id=got.trial_id)
     # What keeps the limits although the load generator was slow would keep them the better without that.
     return probe if probe.keeps else probe.model_copy(update={"fatal": doubted(got.verdicts)})
+
+
+def worth(kind: Kind, stack: Stack | None, limits: tuple[Limit, ...]) -> float:
+    """How many independent requests one of a probe is worth, at the most. stack: what its schedule was picked by."""
+    if kind == "concurrency":
+        return 1.0
+    if simulated.queues(stack, limits):
+        return QUEUE_WORTH
+    return SPEED_WORTH if simulated.tells(stack, limits) else CHANCE_WORTH
 
 
 def doubted(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
@@ -178,28 +197,36 @@ def doubted(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     return tuple(v.name for v in verdicts if v.severity == "fatal" and v.name in ("client_bound", "engine_died"))
 
 
-def _load(kind: Kind, level: float, limits: tuple[Limit, ...], lasts_s: float, timeout_s: float) -> Load:
-    """As many requests as tell a percentile near its limit; fewer are sent where that is far."""
+def _load(kind: Kind, level: float, limits: tuple[Limit, ...], lasts_s: float, timeout_s: float, known: bool) -> Load:
+    """As many requests as tell a percentile near its limit; fewer are sent where that is far. known: what queues is,
+    by a simulation; else an open loop lasts until a slight overload would be seen."""
     strictest = max((q for one in limits if (q := one.quantile)), default=0.5)
     needed = round(REQUESTS_ABOVE / (1 - strictest))
     if kind == "concurrency":
         return Load(concurrency=round(level), requests=max(needed, ROUNDS * round(level)), timeout_s=timeout_s)
     long = round(level * 2 * OPEN_E2E * max(lasts_s, 0.2))
     requests = min(2 * needed, max(min(needed, OPEN_REQUESTS), long))
+    if not known:
+        requests = min(4 * needed, max(requests, round(level * _queue_shows_s(limits))))
     return Load(request_rate=level, requests=requests, timeout_s=timeout_s)
+
+
+def _queue_shows_s(limits: tuple[Limit, ...]) -> float:
+    """How long a slight overload takes to break the limits on waiting."""
+    return max((one.at_most / 1e3 for one in limits if one.latency.startswith(("ttft", "e2e"))), default=0.0) / OVERLOAD
 
 
 def _typical(asked: Workload, load: Load, stack: Stack | None, limits: tuple[Limit, ...], seed: int) -> int:
     """Of several arrival schedules the one whose simulated outcome is nearest the long run's, so that a short probe is
     not decided by the luck of its arrivals; without a simulation, the one with the most exact rate."""
     rate = load.request_rate or 1.0
-    aim = 0.0
+    aim = 0.0, 0.0
     plans = {s: schedule.plan(asked, load, s).requests.filter(pl.col("offset_ns").is_not_null())
              for s in range(seed * SCHEDULES, (seed + 1) * SCHEDULES)}
-    known = stack if capacity.tells(stack, limits) else None
+    known = stack if simulated.tells(stack, limits) else None
     if known:
         sample = schedule.lengths(asked.output_tokens, asked.output_scale, 2000, schedule.generator("capacity", seed))
-        aim = capacity.predicted(known, "request_rate", rate, sample.tolist(), limits)
+        aim = simulated.predicted(known, "request_rate", rate, sample.tolist(), limits)
 
     def off(requests: pl.DataFrame) -> float:
         measured = requests.filter(pl.col("phase") != "tail")
@@ -210,6 +237,7 @@ def _typical(asked: Workload, load: Load, stack: Stack | None, limits: tuple[Lim
         outputs = measured["output_tokens_planned"].to_numpy()
         first, whole = queueing.open_loop(known, offsets_s.tolist(), outputs.tolist())
         count = (measured["phase"] == "measured").to_numpy()
-        said = capacity.worst(first[count], whole[count], outputs[count], limits)
-        return float(abs(said - aim) + 5 * abs(np.log(real / rate)))
+        said = simulated.outcome(first[count], whole[count], outputs[count], limits)
+        apart = abs(said[0] - aim[0]) + (abs(said[1] - aim[1]) if simulated.queues(known, limits) else 0.0)
+        return float(apart + 5 * abs(np.log(real / rate)))
     return min(plans, key=lambda s: off(plans[s]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +11,7 @@ from typing import Any, Self
 from engines import launch
 from engines._hardware import host_info
 from flows import preflight
-from flows.capacity import Found, Known, doubted, search
+from flows.capacity import Found, Known, doubted, search, worth
 from flows.measure import failure, measure_trial
 from models import experiment as experiments
 from models import slo
@@ -41,9 +41,10 @@ def search_file(options: dict[str, Any], progress: Progress, own_limits: bool) -
     for setup, trials in expansion.by_setup():
         works = list({t.workload.model_dump_json(): t.workload for t in trials}.values())
         try:
-            found += _setup(setup, works, limits, options, home, host, progress, experiment.launch_timeout_s)
+            for one in _setup(setup, works, limits, options, home, host, progress, experiment.launch_timeout_s):
+                found.append(one)
         except EngineError as error:
-            found.append(Found(setup.label, limits, error=str(error)))
+            found.append(Found(setup.label, limits, error=str(error), failed=True))
     if any(one.probes for one in found):
         writer.ingest(home)
         writer.publish(home)
@@ -52,16 +53,17 @@ def search_file(options: dict[str, Any], progress: Progress, own_limits: bool) -
 
 
 def _setup(setup: Setup, works: Sequence[Workload], limits: tuple[Limit, ...], options: dict[str, Any], home: Path,
-           host: HostInfo, progress: Progress, timeout_s: float) -> list[Found]:
+           host: HostInfo, progress: Progress, timeout_s: float) -> Iterator[Found]:
     """Launches a setup when the first probe asks for it: a search that the warehouse answers starts nothing."""
     log = home / "logs" / f"{setup.setup_id}-{time.time_ns()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with _Lazy(setup, log, progress, timeout_s) as engine:
         try:
-            return [search(f"{setup.label} · {work.label}", work, limits,
-                           _taker(setup, work, engine, home, host, log, progress), only=options["only"],
-                           seed=options["seed"], max_s=options["max_seconds"], timeout_s=options["timeout"],
-                           known=_known(setup, work, limits, home)) for work in works]
+            for work in works:
+                yield search(f"{setup.label} · {work.label}", work, limits,
+                             _taker(setup, work, engine, home, host, log, progress), only=options["only"],
+                             seed=options["seed"], max_s=options["max_seconds"], timeout_s=options["timeout"],
+                             known=_known(setup, work, limits, home))
         except EngineError as error:
             bundles.write_failure(home, failure(setup, "load" if engine.running else "launch", error), log)
             raise
@@ -129,6 +131,6 @@ def _known(setup: Setup, work: Workload, limits: tuple[Limit, ...], home: Path) 
         requests = bundles.read(bundles.folder(home) / trial_id).requests
         kind: Kind = "concurrency" if load.concurrency else "request_rate"
         level = float(load.concurrency or load.request_rate or 0)
-        found.append(probe(kind, level, requests, limits, m.summary.metrics, m.duration_s, reused=True,
-                           trial_id=trial_id))
+        found.append(probe(kind, level, requests, limits, m.summary.metrics, m.duration_s,
+                           worth(kind, None, limits), reused=True, trial_id=trial_id))
     return found

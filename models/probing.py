@@ -24,6 +24,7 @@ HOPELESS_CHANCE = 0.001
 """Of as many requests above a limit that is kept in the long run."""
 CLEAR_CHANCE = 0.02
 """Of as few requests above a limit that is not kept."""
+HOPELESS_SURE = 0.999
 REQUESTS_MIN = 8
 SPREAD_SURE = 3.0
 """Standard errors between a percentile, as the spread has it, and its limit: far off is seen early."""
@@ -36,6 +37,8 @@ class Probe(Record):
     """What one load level gave.
 
     worst: the largest ln(value / limit) over the limits, so that what is kept is below 0; sigma: its standard error.
+    above, of counted: requests above the limit that is nearest to break, failed ones too, where it leaves a share of
+    `allowed` to be; worth: independent requests that one is worth. Nothing is counted for a mean and for gaps.
     ttft_ms_least is of all requests, warm-up too; decoding: sequences between first and last token. hopeless: ended
     before its time, as the limits could no longer be kept. seconds: what the engine was kept busy for.
     """
@@ -47,6 +50,10 @@ class Probe(Record):
     sigma: float
     requests_ok: int
     requests_failed: int
+    above: int = 0
+    counted: int = 0
+    allowed: float = 0.05
+    worth: float = 1.0
     requests_per_second: float = 0.0
     output_tokens_per_second: float = 0.0
     ttft_ms_p50: float | None = None
@@ -68,8 +75,15 @@ class Probe(Record):
 
     @property
     def sure(self) -> float:
-        """The chance that a longer probe would say the same."""
-        return 0.999 if self.hopeless else NormalDist().cdf(abs(self.worst) / max(self.sigma, 1e-6))
+        """The chance that a longer probe would say the same: 1 less that of as few (or as many) requests above a limit
+        that is just broken (or kept), those as many counting half (Lancaster's mid-P, JASA 56, 1961)."""
+        if self.hopeless:
+            return HOPELESS_SURE
+        if not self.counted:
+            return NormalDist().cdf(abs(self.worst) / max(self.sigma, 1e-6))
+        some, many = round(self.above * self.worth), max(1, round(self.counted * self.worth))
+        more = (_at_least(some, many, self.allowed) + _at_least(some + 1, many, self.allowed)) / 2
+        return min(HOPELESS_SURE, max(0.5, more if self.keeps else 1 - more))
 
 
 def decide(requests: pl.DataFrame, in_flight: pl.DataFrame, now_ns: int, limits: tuple[Limit, ...],
@@ -118,12 +132,15 @@ def _share_says(known: Floats, limit: Limit, above: int, worth: float) -> Say:
         return "hopeless"
     if 1 - _at_least(math.ceil(over * worth) + 1, many, allowed) < CLEAR_CHANCE:
         return "clear"
-    if above:
-        return "go on"
+    return "clear" if not above and _far_below(known, limit.quantile, limit.at_most) else "go on"
+
+
+def _far_below(known: Floats, quantile: float, at_most: float) -> bool:
+    """Whether a lognormal of their spread has that percentile well below the limit."""
     logs = np.log(np.maximum(known, 1e-6))
-    z = NormalDist().inv_cdf(limit.quantile)
-    far = logs.mean() + logs.std() * (z + SPREAD_SURE * math.sqrt((1 + z * z / 2) / number))
-    return "clear" if far < math.log(limit.at_most / 1.2) else "go on"
+    z = NormalDist().inv_cdf(quantile)
+    far = logs.mean() + logs.std() * (z + SPREAD_SURE * math.sqrt((1 + z * z / 2) / len(logs)))
+    return bool(far < math.log(at_most / 1.2))
 
 
 def _mean_says(values: pl.Series, limit: Limit) -> Say:
@@ -141,29 +158,52 @@ def _at_least(k: int, n: int, p: float) -> float:
 
 
 def probe(kind: Kind, level: float, requests: pl.DataFrame, limits: tuple[Limit, ...], rates: dict[str, float],
-          seconds: float, **more: object) -> Probe:
-    """Returns what a run of that level says. rates: the metrics of its summary."""
+          seconds: float, worth: float = 1.0, **more: object) -> Probe:
+    """Returns what a run of that level says. rates: the metrics of its summary; worth: independent requests that one
+    is worth at the most."""
     measured = requests.filter(pl.col("phase") == "measured")
     ok = measured.filter(pl.col("outcome") == "ok")
     values = slo.values(requests, limits)
-    worst, sigma = max((one for one in _margins(ok, values, limits)), default=(math.inf, 0.0))
+    worst, sigma, limit = max(_margins(ok, values, limits), default=(math.inf, 0.0, limits[0]),
+                              key=lambda found: found[:2])
     cancelled = measured.filter(pl.col("outcome") == "cancelled").height
     failed = measured.height - ok.height - cancelled
     strictest = max((q for one in limits if (q := one.quantile)), default=0.99)
     if failed > (1 - strictest) * measured.height:
         worst = max(worst, math.log(2))
     most, mean = _decoding(requests)
-    least = latencies(requests)["ttft_ms"].min()
     said: dict[str, object] = {
         "kind": kind, "level": level, "values": values, "worst": min(worst, 20.0), "sigma": sigma,
         "requests_ok": ok.height, "requests_failed": failed, "decoding_mean": mean, "decoding_most": most,
-        "seconds": seconds, "ttft_ms_least": least, **{name: rates[name] for name in _RATES if name in rates}, **more}
+        "seconds": seconds, "ttft_ms_least": latencies(requests)["ttft_ms"].min(),
+        **_counted(measured, limit, worth, steady=kind == "concurrency"),
+        **{name: rates[name] for name in _RATES if name in rates}, **more}
     return Probe.model_validate(said)
 
 
+def _counted(measured: pl.DataFrame, limit: Limit, worth: float, steady: bool) -> dict[str, float]:
+    """How many requests are above the limit; one cut off that had waited longer already, or failed, is. Where all are
+    far below it and the load is steady, they are worth as many as make that clear by their number alone."""
+    if limit.latency == "itl_ms" or limit.quantile is None:
+        return {}
+    value = latencies(measured)[limit.judged]
+    waited = (pl.col("done_ns") - pl.col("planned_ns")) / MS > limit.at_most
+    if not limit.latency.startswith("e2e"):
+        waited &= pl.col("first_token_ns").is_null() & limit.latency.startswith(("ttft", "first"))
+    each = measured.sort("planned_ns").select(
+        pl.when(pl.col("outcome") == "ok").then(value > limit.at_most)
+        .when(pl.col("outcome") != "cancelled").then(True).when(waited).then(True))
+    above = each.to_series().drop_nulls().to_numpy().astype(float)
+    if not len(above):
+        return {}
+    if steady and not above.any() and _far_below(value.drop_nulls().to_numpy(), limit.quantile, limit.at_most):
+        worth = max(worth, math.log(CLEAR_CHANCE) / math.log(limit.quantile) / len(above))
+    return {"above": int(above.sum()), "counted": len(above), "allowed": 1 - limit.quantile, "worth": worth}
+
+
 def _margins(ok: pl.DataFrame, values: dict[str, float | None], limits: tuple[Limit, ...],
-             ) -> Iterator[tuple[float, float]]:
-    """ln(value / limit) and its standard error, from the order statistics' interval."""
+             ) -> Iterator[tuple[float, float, Limit]]:
+    """ln(value / limit) and its standard error, from the order statistics' interval, of each limit."""
     each = latencies(ok)
     for limit in limits:
         value = values[limit.metric]
@@ -179,7 +219,7 @@ def _margins(ok: pl.DataFrame, values: dict[str, float | None], limits: tuple[Li
         low, high = (max(1e-3, x) if x is not None else None for x in (low, high))
         value = max(value, 1e-3)
         spread = [abs(math.log(x / value)) for x in (low, high) if x is not None]
-        yield math.log(value / limit.at_most), max(spread, default=0.5) / 1.96
+        yield math.log(value / limit.at_most), max(spread, default=0.5) / 1.96, limit
 
 
 def _decoding(requests: pl.DataFrame) -> tuple[int, float]:

@@ -8,6 +8,7 @@ processor sharing, so that one virtual clock, which counts tokens a sequence, se
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import insort
 from collections import deque
 from collections.abc import Sequence
@@ -45,54 +46,69 @@ def closed(stack: Stack, users: int, tokens: Sequence[int]) -> tuple[Floats, Flo
 
 def open_loop(stack: Stack, arrivals_s: Sequence[float], tokens: Sequence[int]) -> tuple[Floats, Floats]:
     """Returns TTFT and E2E in seconds of requests that come at those instants, ascending."""
+    if stack.b == 0:
+        return _alike(stack, arrivals_s, tokens)
     return _Run(stack, tokens, list(arrivals_s), loop=False).play()
+
+
+def _alike(stack: Stack, arrivals_s: Sequence[float], tokens: Sequence[int]) -> tuple[Floats, Floats]:
+    """The same where sequences do not slow one another, ten times faster: whoever comes next takes the slot that is
+    free the soonest (Kiefer and Wolfowitz, Trans. AMS 78, 1955)."""
+    came, decodes = np.asarray(arrivals_s, dtype=float), (np.asarray(tokens) - 1) * stack.a
+    if not stack.slots or stack.slots >= len(came):
+        first = np.full(len(came), stack.first_s)
+        return first, first + decodes
+    free = [0.0] * stack.slots
+    begun = []
+    for at, lasts in zip(came.tolist(), (stack.first_s + decodes).tolist(), strict=True):
+        start = at if at > free[0] else free[0]
+        heapq.heapreplace(free, start + lasts)
+        begun.append(start)
+    first = np.array(begun) + stack.first_s - came
+    return first, first + decodes
 
 
 class _Run:
     def __init__(self, stack: Stack, tokens: Sequence[int], starts_s: list[float], loop: bool) -> None:
-        self._stack, self._tokens, self._loop = stack, tokens, loop
+        self._first_s, self._tokens, self._loop = stack.first_s, tokens, loop
         self._slots = stack.slots or len(tokens)
+        running = np.arange(min(self._slots, len(tokens)) + 1)
+        self._token_s: list[float] = (stack.a + stack.b * np.maximum(1, running) ** K).tolist()
         self._came: list[float] = starts_s
-        self._next = 0
-        self._waiting: deque[int] = deque()
-        self._prefill: list[tuple[float, int]] = []
+        self._prefill: deque[tuple[float, int]] = deque()  # all take as long: they end in the order they began
         self._decode: list[tuple[float, int]] = []
-        self._now = self._clock = 0.0
-        self.first_s, self.last_s = np.zeros(len(tokens)), np.zeros(len(tokens))
+        self.first_s, self.last_s = [0.0] * len(tokens), [0.0] * len(tokens)
 
     def play(self) -> tuple[Floats, Floats]:
         """Returns TTFT and E2E, in seconds."""
+        came, prefill, decode, speeds, inf = self._came, self._prefill, self._decode, self._token_s, math.inf
+        waiting: deque[int] = deque()
+        coming, many = 0, len(self._tokens)
+        now = clock = 0.0
         while True:
-            token_s = self._stack.token_s(len(self._decode))
-            more = self._next < min(len(self._came), len(self._tokens))
-            arrival = self._came[self._next] if more else float("inf")
-            first = self._prefill[0][0] if self._prefill else float("inf")
-            ends = self._now + (self._decode[0][0] - self._clock) * token_s if self._decode else float("inf")
+            token_s = speeds[len(decode)]
+            arrival = came[coming] if coming < len(came) and coming < many else inf
+            first = prefill[0][0] if prefill else inf
+            ends = now + (decode[0][0] - clock) * token_s if decode else inf
             soonest = min(arrival, first, ends)
-            if soonest == float("inf"):
+            if soonest == inf:
                 break
-            if self._decode:
-                self._clock += (soonest - self._now) / token_s
-            self._now = soonest
+            if decode:
+                clock += (soonest - now) / token_s
+            now = soonest
             if soonest == ends:
-                self._ended()
+                clock, index = heapq.heappop(decode)
+                self.last_s[index] = now
+                if self._loop:
+                    insort(came, now, coming)  # users who have yet to come for the first time may be later
             elif soonest == first:
-                self._began()
+                _, index = prefill.popleft()
+                self.first_s[index] = now
+                heapq.heappush(decode, (clock + self._tokens[index] - 1, index))
             else:
-                self._waiting.append(self._next)
-                self._next += 1
-            while self._waiting and len(self._prefill) + len(self._decode) < self._slots:
-                heapq.heappush(self._prefill, (self._now + self._stack.first_s, self._waiting.popleft()))
-        came = np.array(self._came[:len(self._tokens)])
-        return self.first_s - came, self.last_s - came
-
-    def _began(self) -> None:
-        _, index = heapq.heappop(self._prefill)
-        self.first_s[index] = self._now
-        heapq.heappush(self._decode, (self._clock + self._tokens[index] - 1, index))
-
-    def _ended(self) -> None:
-        self._clock, index = heapq.heappop(self._decode)
-        self.last_s[index] = self._now
-        if self._loop:
-            insort(self._came, self._now, self._next)  # users who have yet to come for the first time may be later
+                waiting.append(coming)
+                coming += 1
+            while waiting and len(prefill) + len(decode) < self._slots:
+                prefill.append((now + self._first_s, waiting.popleft()))
+        since = np.array(came[:many])
+        return np.array(self.first_s) - since, np.array(self.last_s) - since

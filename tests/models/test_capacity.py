@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import capacity, queueing, slo
-from models.capacity import GROWTH, LEVEL_MAX, PROBES_MAX, TOLERANCE, Capacity
+from models import capacity, queueing, simulated, slo
+from models.capacity import GROWTH, PROBES_MAX, TOLERANCE, Capacity
 from models.probing import Kind, Probe
 from models.queueing import Stack
+from models.simulated import LEVEL_MAX
 from models.slo import Limit
 
 KINDS: tuple[Kind, ...] = ("concurrency", "request_rate")
@@ -31,8 +32,8 @@ def searched(kind: Kind, oracle: Oracle, limits: tuple[Limit, ...] = LIMITS, kno
     must: it ends, and asks only for what can be asked."""
     probes = list(known)
     while True:
-        stack = capacity.fit(probes)
-        guess = capacity.crossing(stack, kind, TOKENS, limits, probes) if stack else None
+        stack = simulated.fit(probes)
+        guess = simulated.crossing(stack, kind, TOKENS, limits, probes) if stack else None
         level = capacity.propose(kind, probes, guess, start)
         if level is None:
             break
@@ -81,7 +82,7 @@ def engine(stack: Stack, limits: tuple[Limit, ...] = LIMITS, noise: float = 0.01
             together = level * float((whole - first).mean()) + 3
         cut = len(first) // 6
         first, whole = first[cut:] * (1 + noise * np.abs(rng.standard_normal(len(first) - cut))), whole[cut:]
-        worst = capacity.worst(first, whole, TOKENS * len(first), limits)
+        worst, _ = simulated.outcome(first, whole, TOKENS * len(first), limits)
         most = round(min(together, stack.slots or together))
         return Probe(kind=kind, level=level, values={}, worst=min(20.0, worst), sigma=0.02, requests_ok=len(first),
                      requests_failed=0, hopeless=worst > 1, seconds=1.0, ttft_ms_p50=float(np.median(first)) * 1e3,
@@ -97,8 +98,13 @@ def holds(got: Capacity, largest: float, kind: Kind) -> None:
     width = (got.breaks or 0) - got.keeps
     if got.keeps:
         assert width <= TOLERANCE[kind] * got.keeps * 1.001 or (kind == "concurrency" and width <= 1)
-    assert got.low <= got.keeps <= (got.breaks or math.inf) <= (got.high or math.inf)
-    assert got.keeps <= got.estimate <= (got.breaks or math.inf)
+    within(got)
+
+
+def within(got: Capacity) -> None:
+    """The estimate is in the bracket, the bracket in the interval; of users, the one that breaks is not."""
+    top = math.inf if got.breaks is None else got.breaks - (got.kind == "concurrency")
+    assert got.low <= got.keeps <= got.estimate <= top <= (got.high or math.inf) and 0 <= got.sure <= 1
 
 
 @FAST
@@ -133,8 +139,9 @@ def test_slots_are_found_in_a_few_probes(slots: int, first_s: float) -> None:
     oracle = engine(Stack(slots, first_s, 0.01, 0.0))
     probes, got = searched("concurrency", oracle)
     truth = max(n for n in range(slots, slots + 41)
-                if capacity.predicted(Stack(slots, first_s, 0.01, 0.0), "concurrency", n, TOKENS, LIMITS) <= 0)
-    assert abs(got.estimate - truth) <= max(1, 0.05 * truth) and len(probes) <= 7
+                if simulated.predicted(Stack(slots, first_s, 0.01, 0.0), "concurrency", n, TOKENS, LIMITS)[0] <= 0)
+    assert abs(got.estimate - truth) <= max(1, 0.05 * truth) and len(probes) <= 9
+    assert got.high is not None and got.high - got.low <= max(2, 0.05 * truth) and got.sure > 0.9
 
 
 @SLOW
@@ -144,7 +151,7 @@ def test_the_rate_that_slots_bear_is_found_by_what_the_concurrency_taught(slots:
     oracle = engine(stack)
     known, _ = searched("concurrency", oracle)
     probes, got = searched("request_rate", oracle, known=known)
-    truth = capacity.crossing(stack, "request_rate", TOKENS, LIMITS)
+    truth = simulated.crossing(stack, "request_rate", TOKENS, LIMITS)
     assert truth is not None and got.estimate == pytest.approx(truth, rel=0.12) and len(probes) <= 8
 
 
@@ -184,8 +191,7 @@ def test_a_search_ends_whatever_the_probes_say(kind: Kind, answers: list[bool], 
         return Probe(kind=kind, level=level, values={}, worst=-margin if keeps else margin, sigma=0.2, requests_ok=50,
                      requests_failed=0)
     _, got = searched(kind, random, start=start)
-    assert got.low <= got.keeps <= got.estimate <= (got.breaks or math.inf) <= (got.high or math.inf)
-    assert 0 <= got.sure <= 1
+    within(got)
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
@@ -246,17 +252,45 @@ def test_an_interval_is_the_wider_the_less_sure_its_ends_are() -> None:
     assert lower < low and higher > high and lower > 10 / GROWTH
 
 
+def counted(level: float, above: int, of: int, kind: Kind = "concurrency", worth: float = 1.0) -> Probe:
+    """A probe with so many requests above the limit, of which a twentieth may be."""
+    return made(level, 0.1 if above > 0.05 * of else -0.1, kind=kind, above=above, counted=of, worth=worth)
+
+
+def test_a_cliff_between_two_probes_has_an_interval_as_wide_as_the_bracket() -> None:
+    for levels, expected in (((32, 33), (32, 32)), ((200, 206), (200, 205))):
+        got = capacity.found("concurrency", [counted(levels[0], 0, 120), counted(levels[1], 120, 120)])
+        assert (got.low, got.high) == expected and got.sure > 0.99
+    got = capacity.found("request_rate", [counted(24.5, 0, 240, "request_rate"),
+                                          counted(25.6, 240, 240, "request_rate")])
+    assert got.low == pytest.approx(24.5, rel=0.01) and got.high == pytest.approx(25.6, rel=0.01)
+
+
+def test_a_few_above_the_limit_at_either_end_leave_it_open_where_between_and_beside_it_lies() -> None:
+    got = capacity.found("concurrency", [counted(8, 0, 8), counted(33, 4, 132), counted(34, 8, 136),
+                                         counted(64, 40, 40)])
+    assert 30 <= got.low < 33 < 34 <= (got.high or 0) <= 37 and got.sure < 0.9
+
+
+def test_requests_that_are_worth_less_say_less() -> None:
+    def width(worth: float) -> float:
+        got = capacity.found("request_rate", [counted(24.5, 9, 240, "request_rate", worth),
+                                              counted(25.6, 14, 240, "request_rate", worth)])
+        return (got.high or math.inf) / got.low
+    assert 1.05 < width(1.0) < 1.4 < width(0.1)
+
+
 def test_an_engine_is_fitted_as_it_is() -> None:
     true = Stack(16, 0.05, 0.01, 0.001)
     oracle = engine(true, noise=0.0)
-    got = capacity.fit([oracle("concurrency", n) for n in (1, 4, 8, 40)])
+    got = simulated.fit([oracle("concurrency", n) for n in (1, 4, 8, 40)])
     assert got and got.slots == 16 and got.first_s == pytest.approx(0.05, rel=0.02)
     assert all(got.token_s(n) == pytest.approx(true.token_s(n), rel=0.1) for n in (1, 8, 16))
-    assert capacity.fit([]) is None
-    one = capacity.fit([oracle("concurrency", 4)])
+    assert simulated.fit([]) is None
+    one = simulated.fit([oracle("concurrency", 4)])
     assert one and one.slots is None
 
 
 @pytest.mark.parametrize(("kind", "level"), [("concurrency", 3000), ("request_rate", 300.0)])
 def test_the_simulation_of_many_users_says_something(kind: Kind, level: float) -> None:
-    assert math.isfinite(capacity.predicted(Stack(8, 0.01, 0.001, 0.0), kind, level, TOKENS, LIMITS))
+    assert math.isfinite(simulated.predicted(Stack(8, 0.01, 0.001, 0.0), kind, level, TOKENS, LIMITS)[0])

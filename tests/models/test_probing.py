@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import slo
@@ -129,6 +129,7 @@ def test_warmup_and_tail_decide_nothing() -> None:
         assert decide(answered([500] * 50, phase=phase), NONE, SECOND, TTFT) == "go on"
 
 
+@settings(deadline=None)
 @given(above=st.integers(0, 60), below=st.integers(0, 300), worth=st.sampled_from([0.2, 1.0]))
 def test_more_above_the_limit_never_make_it_clearer(above: int, below: int, worth: float) -> None:
     order = {"hopeless": 0, "go on": 1, "clear": 2}
@@ -210,3 +211,30 @@ def test_a_probe_is_the_surer_the_farther_from_the_limit() -> None:
     assert chances == sorted(chances) and chances[0] == pytest.approx(0.5) and chances[-1] > 0.99
     assert PROBE.model_copy(update={"hopeless": True}).sure > 0.99
     assert PROBE.model_copy(update={"sigma": 0.0}).sure == pytest.approx(1)
+
+
+def test_requests_above_the_limit_nearest_to_break_are_counted() -> None:
+    got = taken(answered([50] * 37 + [150] * 3, itl_ms=10), slo.parse("ttft_ms_p90<=100 tpot_ms_p95<=50"))
+    assert (got.above, got.counted) == (3, 40) and got.allowed == pytest.approx(0.1)
+    failed = [request(50, outcome="reset"), request(51, outcome="http_5xx")]
+    got = taken(frame(*(request(i, ttft_ms=50) for i in range(20)), *failed))
+    assert (got.above, got.counted) == (2, 22)
+    assert taken(answered([50] * 9), slo.parse("ttft_ms_mean<=100")).counted == 0
+
+
+def test_what_was_cut_off_counts_where_it_had_waited_too_long_already() -> None:
+    def cut(first_ms: float | None, cut_ms: float) -> dict[str, object]:
+        first = None if first_ms is None else round(first_ms * MS)
+        return request(9, outcome="cancelled", first_token_ns=first, last_token_ns=first, output_tokens=None,
+                       done_ns=round(cut_ms * MS))
+    got = taken(frame(request(1, ttft_ms=50), cut(None, 300), cut(None, 80), cut(20, 300)))
+    assert (got.above, got.counted) == (1, 2)
+    assert taken(frame(cut(20, 300)), slo.parse("e2e_ms_p95<=200")).above == 1
+    assert taken(frame(cut(20, 300)), slo.parse("tpot_ms_p95<=5")).counted == 0
+
+
+@pytest.mark.parametrize(("above", "of", "sure"), [(0, 12, 0.73), (0, 60, 0.977), (0, 1000, 0.999), (5, 100, 0.5),
+                                                   (6, 100, 0.69), (60, 100, 0.999)])
+def test_counts_are_as_sure_as_a_binomial_makes_them(above: int, of: int, sure: float) -> None:
+    got = PROBE.model_copy(update={"worst": -0.1 if above <= 0.05 * of else 0.1, "above": above, "counted": of})
+    assert got.sure == pytest.approx(sure, abs=0.02)

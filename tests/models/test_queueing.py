@@ -114,6 +114,15 @@ def test_work_is_conserved(slots: int, gaps: list[float], tokens: list[int], fir
 
 
 @settings(deadline=None)
+@given(slots=st.one_of(st.none(), st.integers(1, 6)), gaps=GAPS, tokens=TOKENS, first_s=st.floats(0.001, 1))
+def test_sequences_that_hardly_slow_one_another_fare_as_those_that_do_not(slots: int | None, gaps: list[float],
+                                                                          tokens: list[int], first_s: float) -> None:
+    arrivals, many = np.cumsum(gaps).tolist(), tokens[:len(gaps)]
+    free, hardly = (open_loop(Stack(slots, first_s, 0.01, b), arrivals, many) for b in (0.0, 1e-15))
+    assert hardly[0] == pytest.approx(free[0], abs=1e-6) and hardly[1] == pytest.approx(free[1], abs=1e-6)
+
+
+@settings(deadline=None)
 @given(gaps=GAPS, tokens=TOKENS, b=st.floats(0, 0.05))
 def test_more_slots_never_delay_a_first_token_of_a_lone_queue(gaps: list[float], tokens: list[int], b: float) -> None:
     arrivals, many = np.cumsum(gaps).tolist(), tokens[:len(gaps)]
