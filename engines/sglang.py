@@ -1,0 +1,133 @@
+"""SGLang: Hugging Face models on NVIDIA's and AMD's GPUs, and on CPUs with AMX; without AMX it only just serves."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engines import _checkpoints, _packages, _sglang_options, _sglang_says
+from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
+from models.errors import UserError
+from models.progress import Progress
+from models.records import Endpoint
+from models.specs import Setup
+
+_MODULE = ("-I", "-m", "sglang.launch_server")  # -I: not with the modules of whatever folder dyno is run in
+_IMAGE = "lmsysorg/sglang"
+_IMPORT_S = 180.0
+"""Seconds that importing it may take: torch and its kernels are loaded."""
+_CAN = Capabilities(
+    quantizations=(*_sglang_options.DTYPES, *_sglang_options.ON_GPU, *_sglang_options.GGUFS),
+    kv_types=tuple(_sglang_options.KV_TYPES),
+    features=frozenset({"openai_api", "streaming_usage", "ignore_eos", "continuous_batching", "prefix_caching",
+                        "structured_output", "tool_calls", "embedding_in_python", "gguf", "safetensors", "metrics"}),
+    hardware=frozenset({"cpu", "cuda", "rocm"}),
+    runtimes=frozenset({"venv", "path", "docker", "kubernetes", "endpoint"}),
+    batching=frozenset({"max_sequences", "max_batched_tokens", "prefill_chunk_tokens", "prefix_caching",
+                        "context_tokens", "memory_fraction", "tensor_parallel", "threads", "scheduling_policy"}))
+
+
+class SGLang(Adapter):
+    """One server."""
+
+    name = "sglang"
+    owned_options = frozenset({
+        "--model-path", "--model", "--served-model-name", "--host", "--enable-metrics", "--enable-cache-report",
+        "--dtype", "--quantization", "--load-format", "--device", "--kv-cache-dtype", "--disable-radix-cache",
+        "--context-length", "--max-prefill-tokens", "--chunked-prefill-size", "--max-running-requests",
+        "--mem-fraction-static", "--schedule-policy", "--tp-size", "--tensor-parallel-size", "--tp"})
+
+    def pinned_version(self) -> str | None:
+        return _packages.default_version("sglang")
+
+    def is_installed(self) -> bool:
+        return _packages.is_installed(_package(self.pinned_version() or ""))
+
+    def capabilities(self, variant: str | None = None) -> Capabilities:
+        return _CAN
+
+    def check_more(self, setup: Setup) -> None:
+        _sglang_options.check(setup)
+        if setup.engine.runtime == "venv" and setup.engine.version:
+            _packages.check_version("sglang", setup.engine.version)
+
+    def install(self, setup: Setup, progress: Progress) -> Install:
+        engine = setup.engine
+        version = engine.version or _packages.default_version("sglang")
+        if engine.runtime == "path":
+            return _installed(engine.path, setup.hardware.kind == "cpu")
+        if engine.runtime in ("docker", "kubernetes"):
+            image = engine.image or f"{_IMAGE}:v{version}"
+            return Install(engine.version or image.rpartition(":")[2].removeprefix("v"), ("python3", *_MODULE[1:]),
+                           image=image)
+        python = _packages.environment(_package(version), progress)
+        return Install(_packages.installed_version(python, "sglang"), (str(python), *_MODULE))
+
+    def checkpoint(self, setup: Setup, progress: Progress) -> Checkpoint:
+        make = _checkpoints.checkpoint if _sglang_options.is_gguf(setup) else _checkpoints.hf_checkpoint
+        return make(setup.model, setup.engine.quantization, progress)
+
+    def command(self, setup: Setup, install: Install, checkpoint: Checkpoint, port: int) -> Command:
+        words = _sglang_options.options(setup, str(checkpoint.path), install.host, port)
+        return Command(argv=(*install.program, *words, *setup.engine.extra_args),
+                       environment={**install.environment, **_sglang_options.environment(setup),
+                                    **setup.engine.environment},
+                       threads=_sglang_options.threads(setup), notes=checkpoint.notes,
+                       context_tokens=_sglang_options.context_tokens(setup))
+
+    def endpoint(self, setup: Setup, url: str, checkpoint: Checkpoint | None) -> Endpoint:
+        """Temperature 0 repeats as far as batching lets it; `ignore_eos` fixes output lengths."""
+        return Endpoint(url=url, model=setup.model.name, tokenize_path="/tokenize", tokenize_field="prompt",
+                        metrics_path="/metrics", reset_path="/flush_cache", usage_in_stream=True,
+                        body={"temperature": 0.0},
+                        fixed_length={"ignore_eos": True})
+
+    def health_path(self, variant: str | None) -> str | None:
+        """503 until it is warm; generates nothing, by the environment that `command` sets."""
+        return "/health"
+
+    def inspect(self, variant: str | None, get: Callable[[str], Any], log: str = "") -> Inspection:
+        return _sglang_says.inspect(get, log)
+
+    def gauges(self, text: str) -> dict[str, float]:
+        return _sglang_says.gauges(text)
+
+
+ADAPTER = SGLang()
+
+
+def _package(version: str) -> _packages.Package:
+    return _packages.Package("sglang", version)
+
+
+def _installed(path: str | None, cpu: bool) -> Install:
+    """The Python that runtime `path` names. Raises UserError when it is not there or cannot import sglang."""
+    found = shutil.which(path or "python3")
+    if found is None:
+        raise UserError(f"engine.path: {path} does not exist or cannot be run: give a Python that has sglang" if path
+                        else "engine.path: runtime path needs a Python that has sglang")
+    program = str(Path(found).absolute())  # not resolved: a virtual environment's is a link
+    version = _version(program, cpu)
+    return Install(version, (program, *_MODULE))
+
+
+@lru_cache
+def _version(python: str, cpu: bool) -> str:
+    asked = "import sglang; print('version', sglang.__version__)"
+    environment = {**os.environ, **({"SGLANG_USE_CPU_ENGINE": "1"} if cpu else {})}
+    try:
+        done = subprocess.run([python, "-I", "-c", asked], capture_output=True, text=True, timeout=_IMPORT_S,
+                              env=environment, check=False)
+        said = done.stdout + done.stderr
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    if version := re.search(r"^version (\d+\.\d+\S*)$", said, re.MULTILINE):
+        return version[1]
+    last = said.strip().splitlines()
+    raise UserError(f"engine.path: {python} is not a Python that has sglang: {last[-1] if last else 'it said nothing'}")

@@ -1,0 +1,122 @@
+"""Hugging Face's Text Generation Inference 3: a launcher, a router in Rust and Python shards, in maintenance since
+2025-12. Written after the source of 3.3.7; it could not be run where this was made."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engines import _checkpoints, _tgi_client, _tgi_options, _tgi_says
+from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
+from models.errors import Unsupported, UserError
+from models.progress import Progress
+from models.records import Endpoint
+from models.specs import Setup
+
+_VERSION = "3.3.7"
+"""The last there is."""
+_IMAGE = "ghcr.io/huggingface/text-generation-inference"
+_SUFFIX = {"rocm": "-rocm", "cpu": "-intel-cpu"}
+"""Of the image's tag, by hardware; NVIDIA's has none."""
+_PROGRAM = "text-generation-launcher"
+_CAN = Capabilities(
+    quantizations=(*_tgi_options.DTYPES, *_tgi_options.QUANTIZE), kv_types=tuple(_tgi_options.KV_TYPES),
+    features=frozenset({"openai_api", "streaming_usage", "continuous_batching", "prefix_caching", "structured_output",
+                        "safetensors", "metrics"}),
+    hardware=frozenset({"cpu", "cuda", "rocm"}), runtimes=frozenset({"path", "docker", "kubernetes", "endpoint"}),
+    batching=frozenset({"max_sequences", "max_batched_tokens", "prefix_caching", "context_tokens", "memory_fraction",
+                        "tensor_parallel", "threads"}),
+    reasons={"tool_calls": "TGI's stream of a call ends without a finish reason, like one that broke off",
+             "prefill_chunk_tokens": "TGI cuts prompts at the tokens of a prefill pass: set max_batched_tokens",
+             "scheduling_policy": "TGI takes requests in the order they come"})
+
+
+class TGI(Adapter):
+    """One server."""
+
+    name = "tgi"
+    owned_options = frozenset({
+        "--model-id", "--hostname", "-p", "--prometheus-port", "--shard-uds-path", "--master-port", "--num-shard",
+        "--sharded", "--usage-stats", "--dtype", "--quantize", "--kv-cache-dtype", "--max-batch-size",
+        "--max-batch-prefill-tokens", "--max-total-tokens", "--max-input-tokens", "--max-input-length",
+        "--cuda-memory-fraction", "--json-output"})
+
+    def capabilities(self, variant: str | None = None) -> Capabilities:
+        return _CAN
+
+    def check_more(self, setup: Setup) -> None:
+        version = setup.engine.version
+        if version and not re.match(r"v?3\.", version):
+            raise Unsupported("engine.version", f"TGI {version}: only the options of TGI 3 are known here")
+        _tgi_options.check(setup)
+
+    def install(self, setup: Setup, progress: Progress) -> Install:
+        """The client that will check a whole answer is installed too, before anything is started."""
+        engine = setup.engine
+        _tgi_client.python(progress)
+        if engine.runtime == "path":
+            return _installed(engine.path)
+        version = (engine.version or _VERSION).removeprefix("v")
+        image = engine.image or f"{_IMAGE}:{version}{_SUFFIX.get(setup.hardware.kind, '')}"
+        return Install(engine.version or image.rpartition(":")[2], (_PROGRAM,), image=image)
+
+    def checkpoint(self, setup: Setup, progress: Progress) -> Checkpoint:
+        return _checkpoints.hf_checkpoint(setup.model, setup.engine.quantization, progress)
+
+    def command(self, setup: Setup, install: Install, checkpoint: Checkpoint, port: int) -> Command:
+        words = _tgi_options.options(setup, str(checkpoint.path), install.host, port)
+        return Command(argv=(*install.program, *words, *setup.engine.extra_args),
+                       environment={**install.environment, **_tgi_options.environment(setup),
+                                    **setup.engine.environment},
+                       threads=_tgi_options.threads(setup), notes=checkpoint.notes,
+                       context_tokens=setup.engine.batching.context_tokens)
+
+    def endpoint(self, setup: Setup, url: str, checkpoint: Checkpoint | None) -> Endpoint:
+        """Its OpenAI routes sample unless the temperature is 0. Any model name but `tgi` asks for a LoRA adapter of
+        that name. It has no ignore_eos: answers end where the model ends them, and are counted."""
+        return Endpoint(url=url, model="tgi", tokenize_path="/tokenize", tokenize_field="inputs",
+                        metrics_path="/metrics", usage_in_stream=True, schema_form="value",
+                        body={"temperature": 0.0})
+
+    def health_path(self, variant: str | None) -> str | None:
+        return "/health"
+
+    def inspect(self, variant: str | None, get: Callable[[str], Any], log: str = "") -> Inspection:
+        return _tgi_says.inspect(get, log)
+
+    def probe(self, setup: Setup, endpoint: Endpoint, timeout_s: float) -> None:
+        _tgi_client.check(endpoint.url, timeout_s)
+
+    def gauges(self, text: str) -> dict[str, float]:
+        return _tgi_says.gauges(text)
+
+
+ADAPTER = TGI()
+
+
+def _installed(path: str | None) -> Install:
+    """The launcher that runtime `path` names. Raises UserError when it is not there or is something else."""
+    found = shutil.which(path or _PROGRAM)
+    if found is None:
+        raise UserError(f"engine.path: {path} does not exist or cannot be run: give a {_PROGRAM}" if path else
+                        f"engine.path: runtime path needs a {_PROGRAM}; PyPI has none, and it is built from Rust")
+    program = str(Path(found).absolute())
+    return Install(_version(program), (program,))
+
+
+@lru_cache
+def _version(program: str) -> str:
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
+        said = done.stdout + done.stderr
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    if version := re.search(rf"^{_PROGRAM} (\d+\.\d+\S*)", said, re.MULTILINE):
+        return version[1]
+    last = said.strip().splitlines()
+    raise UserError(f"engine.path: {program} is not a {_PROGRAM}: {last[-1] if last else 'it said nothing'}")
