@@ -15,7 +15,7 @@ from flows.capacity import Found, Known, doubted, search, worth
 from flows.measure import failure, measure_trial
 from models import experiment as experiments
 from models import slo
-from models.errors import EngineError
+from models.errors import EngineError, Unsupported
 from models.paths import home as dyno_home
 from models.probing import Kind, Probe, probe
 from models.progress import Progress
@@ -45,6 +45,8 @@ def search_file(options: dict[str, Any], progress: Progress, own_limits: bool) -
                 found.append(one)
         except EngineError as error:
             found.append(Found(setup.label, limits, error=str(error), failed=True))
+        except Unsupported as error:
+            found.append(Found(setup.label, limits, error=str(error)))
     if any(one.probes for one in found):
         writer.ingest(home)
         writer.publish(home)
@@ -91,11 +93,14 @@ class _Lazy:
         self._stack.close()
 
     def get(self) -> tuple[launch.Engine, prompts.Vocabulary]:
-        """The engine and words for its prompts. Raises EngineError when it does not come up."""
+        """The engine and words for its prompts. Raises EngineError when it does not come up, Unsupported when its speed
+        would say nothing about it."""
         if self.running is None:
             launch.prepare(self._setup, self._progress)
             engine = self._stack.enter_context(launch.launch(self._setup, self._log, self._progress,
                                                              timeout_s=self._timeout_s))
+            if why := engine.run.functional_only:
+                raise Unsupported("engine", f"no capacity is looked for: {why}")
             self.running = engine, prompts.learn(engine.endpoint)
         return self.running
 
