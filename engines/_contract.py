@@ -131,7 +131,7 @@ class Adapter(ABC):
     owned_options: ClassVar[frozenset[str]] = frozenset()
     """Options that dyno sets itself, so `extra_args` may not."""
     known_failures: ClassVar[Mapping[str, str]] = {}
-    """Names of the contract's checks that fail on this engine, and why."""
+    """Names of the contract's checks that fail on this engine (`variant: check` where only one's does), and why."""
 
     def variant(self, engine: EngineSpec) -> str | None:
         """The variant asked for, or the default. Raises Unsupported when there is no such one."""

@@ -6,7 +6,7 @@ Each check takes an adapter and a variant and raises Flaw. One that an adapter's
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -125,23 +125,29 @@ def effects(adapter: Adapter, variant: str | None) -> None:
     """No field is ignored: each batching field and KV type that it claims changes what is started; the port,
     `extra_args` and `environment` get there too."""
     can = adapter.capabilities(variant)
-    plain = next(_accepted(adapter, variant, can))
-    before = _command(adapter, plain)
+    plain = list(_accepted(adapter, variant, can))
+    before = _command(adapter, plain[0])
     if not any(str(_PORT) in word for word in (*before.argv, *before.environment.values())):
         raise Flaw(f"the port is nowhere in {' '.join(before.argv)}")
-    given = _command(adapter, _with(plain, extra_args=("--dyno-extra",), environment={"DYNO_EXTRA": "1"}))
+    given = _command(adapter, _with(plain[0], extra_args=("--dyno-extra",), environment={"DYNO_EXTRA": "1"}))
     if "--dyno-extra" not in given.argv or given.environment.get("DYNO_EXTRA") != "1":
         raise Flaw("engine.extra_args or engine.environment do not reach the command")
-    for field in sorted(can.batching):
-        tried = [s for s in _setups_with(adapter, variant, can, field) if _accepts(adapter, s)]
-        same = [_shown(_command(adapter, s)) == _shown(_command(adapter, _with(s, batching=Batching()))) for s in tried]
-        if tried and all(same) and field not in can.reasons:
+    by_hardware = {s.hardware.kind: s for s in plain}.values()
+    by_quantization = {(s.hardware.kind, s.engine.quantization): s for s in plain}.values()
+    for field in sorted(can.batching - can.reasons.keys()):
+        changes = [{"batching": Batching.model_validate({field: v})} for v in VALUES[field]]
+        if not all(_differences(adapter, by_hardware, changes)):
             raise Flaw(f"engine.batching.{field} changes nothing of what is started")
     for kv_type in can.kv_types[1:]:
-        both = [(s, other) for s in itertools.islice(_accepted(adapter, variant, can, kv_type=kv_type), 3)
-                if _accepts(adapter, other := _with(s, kv_type=can.kv_types[0]))]
-        if both and all(_shown(_command(adapter, a)) == _shown(_command(adapter, b)) for a, b in both):
+        if not any(seen := list(_differences(adapter, by_quantization, [{"kv_type": kv_type}]))) and seen:
             raise Flaw(f"engine.kv_type {kv_type} changes nothing of what is started")
+
+
+def _differences(adapter: Adapter, plain: Iterable[Setup], changes: list[dict[str, Any]]) -> Iterator[bool]:
+    """Of every change that is accepted, whether something else is started with it."""
+    for setup, change in itertools.product(plain, changes):
+        if _accepts(adapter, changed := _with(setup, **change)):
+            yield _shown(_command(adapter, setup)) != _shown(_command(adapter, changed))
 
 
 def endpoint(adapter: Adapter, variant: str | None) -> None:
@@ -199,22 +205,24 @@ def _places(adapter: Adapter, variant: str | None, can: Capabilities) -> list[tu
 
 def _claimed(adapter: Adapter, variant: str | None, can: Capabilities,
              ) -> Iterator[tuple[Setup, set[tuple[str, str]]]]:
-    """Setups of claimed values, with what each shows: every quantisation, KV type and batching field together on each
-    kind of hardware; those of other sources of weights without batching, other runtimes by one KV type."""
-    fields = [(None, None), *((f, v) for f in sorted(can.batching) for v in VALUES[f])]
-    seen: set[str] = set()
-    shown: set[tuple[str, str]] = set()
-    for model, hardware, runtime in _places(adapter, variant, can):
-        more = fields if hardware not in seen else fields[:1]
-        kv_types = can.kv_types if (hardware, model.source) not in shown else can.kv_types[:1]
-        seen.add(hardware)
-        shown.add((hardware, model.source))
-        for quantization, kv, (field, value) in itertools.product(can.quantizations, kv_types, more):
-            shows = {("engine.quantization", quantization), ("engine.kv_type", kv), ("hardware.kind", hardware),
-                     ("engine.runtime", runtime)}
-            batching = Batching.model_validate({field: value} if field else {})
-            yield (_setup(variant, adapter, model, hardware, quantization=quantization, kv_type=kv, batching=batching,
-                          runtime=runtime), shows | ({("engine.batching", field)} if field else set()))
+    """Setups of claimed values, with what each shows: every quantisation, KV type and batching field together on the
+    kind of hardware that takes most; elsewhere every two of them."""
+    fields = [(f, v) for f in sorted(can.batching) for v in VALUES[f]]
+    places = _places(adapter, variant, can)
+    plain = [(s.model.source, s.hardware.kind) for s in _accepted(adapter, variant, can)]
+    most = max(dict.fromkeys(plain), key=plain.count)
+    broadest = next(place for place in places if (place[0].source, place[1]) == most)
+    for model, hardware, runtime in places:
+        whole = (model, hardware, runtime) == broadest
+        for quantization, kv in itertools.product(can.quantizations, can.kv_types):
+            few = [(None, None), *(fields if whole or kv == can.kv_types[0] else ())]
+            for field, value in few:
+                shows = {("engine.quantization", quantization), ("engine.kv_type", kv), ("hardware.kind", hardware),
+                         ("engine.runtime", runtime)}
+                batching = Batching.model_validate({field: value} if field else {})
+                yield (_setup(variant, adapter, model, hardware, quantization=quantization, kv_type=kv,
+                              batching=batching, runtime=runtime),
+                       shows | ({("engine.batching", field)} if field else set()))
 
 
 def _accepted(adapter: Adapter, variant: str | None, can: Capabilities, **engine: Any) -> Iterator[Setup]:
@@ -225,12 +233,6 @@ def _accepted(adapter: Adapter, variant: str | None, can: Capabilities, **engine
                                                              "kv_type": can.kv_types[0], **engine})
         if _accepts(adapter, setup):
             yield setup
-
-
-def _setups_with(adapter: Adapter, variant: str | None, can: Capabilities, field: str) -> Iterator[Setup]:
-    plain = {setup.hardware.kind: setup for setup in _accepted(adapter, variant, can)}
-    for setup, value in itertools.product(plain.values(), VALUES[field]):
-        yield _with(setup, batching=Batching.model_validate({field: value}))
 
 
 def _unclaimed(adapter: Adapter, variant: str | None, can: Capabilities) -> Iterator[tuple[str, Setup]]:
