@@ -1,4 +1,4 @@
-"""From a model and a quantisation to a GGUF on this disk: made, quantised or fetched, and cached by content."""
+"""From a name to a model; from a model and a quantisation to a GGUF on this disk, made, quantised or fetched."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engines import _cache, _hardware, _hub, _llama_build, _synthetic
+from engines import _cache, _hardware, _hf_folder, _hub, _hub_folder, _llama_build, _synthetic
 from engines._command import run_logged
 from engines._contract import Checkpoint
 from engines._gguf import Header, read_header
+from engines._hf_checkpoints import check_hf as check_hf
 from engines._hf_checkpoints import hf_checkpoint as hf_checkpoint
 from models import paths
 from models.errors import ModelError, Unsupported
@@ -27,34 +28,44 @@ GUIDED_QUANTIZATIONS = ("IQ3_XXS", "IQ3_XS", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS
                         "MXFP4_MOE")
 """What can be served from a file that has it, but not made here."""
 _UNQUANTIZED = frozenset({"F32", "BF16", "F16"})
-_HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+):(?P<file>[^:]+\.gguf)")
+_HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/(?![\w.-]+\.gguf$)[\w.-]+)(?::(?P<file>[^:]+\.gguf))?")
 
 
 def resolve_model(model: str | Mapping[str, Any]) -> ModelSpec:
     """Returns the model that a name or mapping of an experiment file means.
 
-    A name is a synthetic model's, a path ending in .gguf, or `repository/name:file.gguf` on the Hugging Face Hub.
-    A mapping has `name` (one of these, or a served model's with `source: served`), and may give `path` or `repository`
-    and `file` instead, and `revision`. Raises ModelError, naming the model, when there is no such thing or it is no
-    GGUF.
+    A name is a synthetic model's, a path (of a file ending in .gguf, or of a Hugging Face folder), or on the Hugging
+    Face Hub `repository/name` (all of it) or `repository/name:file.gguf`. A mapping has `name` (one of these, or a
+    served model's with `source: served`), and may give `path` or `repository` and `file` instead, and `revision`.
+    Raises ModelError, naming the model, when there is no such thing or it is neither of these formats.
     """
     given = {"name": model} if isinstance(model, str) else dict(model)
-    name = str(given.get("name") or given.get("path") or given.get("file") or "")
+    name = str(given.get("name") or given.get("path") or given.get("file") or given.get("repository") or "")
     if given.get("source") == "served":
         return ModelSpec.model_validate(given)
     unknown = set(given) - {"name", "source", "path", "repository", "file", "revision", "seed"}
     if unknown:
         raise ModelError(f"model {name}: unknown field {', '.join(sorted(unknown))}")
-    if found := _HUB_NAME.fullmatch(name) if not Path(name).exists() else None:
-        given |= found.groupdict()
-    if given.get("repository"):
-        return _hub.resolve(name, given["repository"], given.get("file"), given.get("revision"))
-    if name in _synthetic.names():
+    if name in _synthetic.names() and not given.get("repository"):
         return _synthetic.synthetic(name, int(given.get("seed") or 0))
+    path = Path(given.get("path") or name).expanduser()
+    if not given.get("repository") and not given.get("path") and not path.exists() and (
+            found := _HUB_NAME.fullmatch(name)):
+        given |= {key: value for key, value in found.groupdict().items() if value}
+    if given.get("repository"):
+        return _on_hub(name, given["repository"], given.get("file"), given.get("revision"))
+    if path.is_dir():
+        return _hf_folder.local_folder(path, None if name == str(given.get("path") or name) else name)
     if given.get("path") or name.endswith(".gguf"):
-        return local_model(Path(given.get("path") or name).expanduser(), given.get("name"))
+        return local_model(path, given.get("name"))
     raise ModelError(f"unknown model {name!r}: give a synthetic one ({', '.join(_synthetic.names())}), a path ending "
-                     "in .gguf, or repository/name:file.gguf")
+                     "in .gguf or of a folder with config.json, repository/name or repository/name:file.gguf")
+
+
+def _on_hub(name: str, repository: str, file: str | None, revision: str | None) -> ModelSpec:
+    if file:
+        return _hub.resolve(name, repository, file, revision)
+    return _hub_folder.resolve(name, repository, revision)
 
 
 def local_model(path: Path, name: str | None = None) -> ModelSpec:

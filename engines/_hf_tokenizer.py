@@ -1,7 +1,8 @@
 """The tokenizer of a GGUF written as Hugging Face's tokenizer.json, so that a text has the same ids on every engine.
 
-What llama.cpp does is followed where the two worlds differ: no Unicode normalisation, and a piece's own space is put
-before every stretch of text that follows a control token.
+What llama.cpp does is followed where the two worlds differ: a piece's own space is put before every stretch of text
+that follows a control token. One difference stays: Qwen's texts are composed (Unicode NFC) first, because transformers
+5 does so whatever the file says; llama.cpp does not, so text in decomposed letters has other ids there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from models.errors import ModelError
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # gguf.TokenType
 _SPACE = "▁"
+_END = "</s>"  # a control token to llama.cpp even where the file (Qwen's) says that it is text
 _WORDS = {  # how a byte-level vocabulary's text is split before merging: llama-vocab.cpp, by tokenizer.ggml.pre
     "qwen2": (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
               r"|\s+(?!\S)|\s+"),
@@ -63,7 +65,7 @@ def _added(header: Header) -> list[dict[str, Any]]:
     pairs = zip(m["tokenizer.ggml.tokens"], m["tokenizer.ggml.token_type"], strict=True)
     return [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
              "special": kind != _USER_DEFINED}
-            for i, (text, kind) in enumerate(pairs) if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)]
+            for i, (text, kind) in enumerate(pairs) if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) or text == _END]
 
 
 def _vocabulary(header: Header) -> dict[str, int]:
@@ -113,8 +115,8 @@ def _byte_level(header: Header) -> dict[str, Any]:
     bytes_of = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": _WORDS[_pre(header)]}, "behavior": "Isolated", "invert": False}
     whole = _pre(header) == "llama-bpe"  # a word that is a token is taken whole
-    return {"normalizer": None, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytes_of]},
-            "decoder": bytes_of,
+    return {"normalizer": {"type": "NFC"} if _pre(header) == "qwen2" else None,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytes_of]}, "decoder": bytes_of,
             "model": _model(header, header.metadata["tokenizer.ggml.merges"], ignore_merges=whole)}
 
 

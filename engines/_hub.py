@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from engines._gguf import Header, parse_header
+from engines._hub_errors import translated
 from models.errors import ModelError
 from models.progress import Progress
 from models.specs import ModelSpec
@@ -18,25 +19,16 @@ _HEADER_BYTES = (1 << 20, 1 << 24, 1 << 26)
 """Sizes tried for a header: most of it is the vocabulary."""
 
 
-def resolve(name: str, repository: str, file: str | None, revision: str | None) -> ModelSpec:
+def resolve(name: str, repository: str, file: str, revision: str | None) -> ModelSpec:
     """Asks the Hub for the file's revision and its header, a few MB. Raises ModelError naming what it did not find."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    if not file:
-        raise ModelError(f"model {name}: {repository} holds many files, name one: `file: ….gguf`")
-    try:
-        url = hf_hub_url(repository, file, revision=revision, endpoint=_endpoint())
-        about = get_hf_file_metadata(url, endpoint=_endpoint())
+    with translated(f"{repository}:{file}"):
+        url = hf_hub_url(repository, file, revision=revision, endpoint=endpoint())
+        about = get_hf_file_metadata(url, endpoint=endpoint())
         pinned = about.commit_hash or revision
-        header = _remote_header(hf_hub_url(repository, file, revision=pinned, endpoint=_endpoint()))
+        header = _remote_header(hf_hub_url(repository, file, revision=pinned, endpoint=endpoint()))
         architecture = header.architecture()
-    except (HfHubHTTPError, HFValidationError, ModelError, OSError) as error:
-        raise ModelError(f"model {repository}:{file}: {_first_line(error)}") from error
-    except Exception as error:
-        if not _is_network(error):
-            raise
-        raise ModelError(f"model {repository}:{file}: the Hub does not answer ({_first_line(error)})") from error
     return ModelSpec(name=name or f"{repository}:{file}", source="hub", repository=repository, file=file,
                      revision=pinned, content=pinned, architecture=architecture)
 
@@ -44,21 +36,15 @@ def resolve(name: str, repository: str, file: str | None, revision: str | None) 
 def download(model: ModelSpec, progress: Progress, step: str) -> Path:
     """Returns the file in the Hub's own cache, fetched now if need be. Raises ModelError when that fails."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     progress(step, None, f"fetching {model.file}")
-    try:
+    with translated(model.name):
         return Path(hf_hub_download(model.repository or "", model.file or "", revision=model.revision,
-                                    endpoint=_endpoint()))
-    except (HfHubHTTPError, OSError) as error:
-        raise ModelError(f"model {model.name}: {_first_line(error)}") from error
-    except Exception as error:
-        if not _is_network(error):
-            raise
-        raise ModelError(f"model {model.name}: the Hub does not answer ({_first_line(error)})") from error
+                                    endpoint=endpoint()))
 
 
-def _endpoint() -> str | None:
+def endpoint() -> str | None:
+    """The Hub's address where it is not the public one. Read anew: huggingface_hub reads it once."""
     return os.environ.get("HF_ENDPOINT")
 
 
@@ -77,12 +63,3 @@ def _remote_header(url: str) -> Header:
             if len(answer.content) < size or size == _HEADER_BYTES[-1]:
                 raise
     raise AssertionError("unreachable")
-
-
-def _is_network(error: Exception) -> bool:
-    """huggingface_hub lets its HTTP library's errors through, and has changed that library twice."""
-    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "requests")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

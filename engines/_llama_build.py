@@ -29,6 +29,7 @@ from models.progress import Progress, silent
 _PACKAGE = "llama-cpp-python"
 _REQUIREMENT = re.compile(r"llama[-_.]cpp[-_.]python\[server\]==([^;\s]+)")
 _VOCABULARIES = ("llama-spm", "llama-bpe", "qwen2")
+_VOCABULARY = "vocabularies/ggml-vocab-{}.gguf"
 _TARGETS = ("llama-server", "llama-bench", "llama-quantize")
 _RECIPE = 2
 """Raised when the same version is to be built again in another way."""
@@ -62,7 +63,7 @@ class Toolchain:
 
     def vocabulary(self, name: str) -> Path:
         """A GGUF with a real tokenizer and no weights."""
-        return self.folder / f"vocabularies/ggml-vocab-{name}.gguf"
+        return self.folder / _VOCABULARY.format(name)
 
 
 def pinned_version() -> str:
@@ -95,6 +96,25 @@ def is_built(version: str | None = None, *, cuda: bool = False) -> bool:
 def any_toolchain(progress: Progress = silent) -> Toolchain:
     """Returns a build of the pinned version for its tools, whatever it computes on; made if there is none."""
     return toolchain(cuda=not is_built() and is_built(cuda=True), progress=progress)
+
+
+def vocabulary(name: str, progress: Progress = silent) -> Path:
+    """Returns one of the vocabularies that llama.cpp's source carries, without compiling it."""
+    if is_built() or is_built(cuda=True):
+        return any_toolchain(progress).vocabulary(name)
+    step = "tokenizers: from the source of llama.cpp (cached afterwards)"
+
+    def make(folder: Path) -> None:
+        progress(step, 0.0)
+        log = paths.cache() / "logs" / "vocabularies.log"
+        log.unlink(missing_ok=True)
+        work = folder / "work"
+        python = _python_env.make_environment(work / "tools", log)
+        _python_env.install(python, ["pip", "scikit-build-core[pyproject]"], log)
+        _keep_vocabularies(_fetch_source(python, pinned_version(), work, log), folder)
+        shutil.rmtree(work)
+
+    return _cache.keyed("vocabularies", pinned_version(), make, progress, step) / _VOCABULARY.format(name)
 
 
 def _key(version: str, cuda: bool) -> str:
@@ -179,10 +199,14 @@ def _compile(source: Path, work: Path, cuda: bool, log: Path, share_done: Callab
 def _keep(source: Path, built: Path, folder: Path) -> None:
     """Moves what is used later out of the build tree, which is then deleted."""
     shutil.copytree(built, folder / "bin", symlinks=True)
-    vocabularies = folder / "vocabularies"
-    vocabularies.mkdir()
+    _keep_vocabularies(source, folder)
+
+
+def _keep_vocabularies(source: Path, folder: Path) -> None:
     for name in _VOCABULARIES:
-        shutil.copy(source / f"vendor/llama.cpp/models/ggml-vocab-{name}.gguf", vocabularies)
+        kept = folder / _VOCABULARY.format(name)
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copy(source / "vendor/llama.cpp/models" / kept.name, kept)
 
 
 def binary_version(program: Path) -> str:

@@ -3,47 +3,54 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from engines import _hf_tokenizer, _synthetic
 from engines._gguf import Header, read_header
+from engines._hf_quant import SCHEMES, group_size
+from engines._hf_types import DTYPES, Array, dtype
 from engines._synthetic import Shape
 from models.errors import ModelError
 from models.specs import ModelSpec
 
-DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""What an unquantised model may be stored and computed in, by our name and Hugging Face's."""
-RECIPE = 1
+RECIPE = 2
 """Raised when the same weights are to be written in another way."""
 _CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 _NAMES = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
           "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
           "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
 _OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
-_LARGEST_TABLE = 100_000_000  # bytes: the format's own limit
-
-Array = np.ndarray[Any, Any]
 
 
-def write(model: ModelSpec, vocabulary: Path, folder: Path, quantization: str, told: Callable[[float], None]) -> None:
+def write(model: ModelSpec, vocabulary: Path, folder: Path, quantization: str,
+          told: Callable[[float], None]) -> tuple[str, ...]:
     """Writes config, weights and tokenizer into a folder; `told` gets the share done. The same model gives the same
-    bytes. Raises ModelError when the vocabulary is not the one the shape was made for."""
+    bytes. Returns what is to be noted. Raises ModelError when the vocabulary is not the one the shape was made for,
+    Unsupported when its rows do not suit the quantisation."""
     s, tokenizer = _synthetic.shape(model.name), read_header(vocabulary)
-    _hf_tokenizer.write(tokenizer, folder, s.context_tokens)
-    write_config(folder, s, tokenizer, quantization)
-    count, kept = len(_synthetic.weights(s)), {}
+    every = _synthetic.weights(s)
+    kept: dict[str, Array] = {}
+    scheme = SCHEMES.get(quantization)
+    group = group_size(scheme, (w.shape[1] for w in every if len(w.shape) > 1)) if scheme else 0
+    compute = scheme.compute if scheme else quantization
     for i, (name, values) in enumerate(tensors(model, tokenizer)):
-        kept[name] = values.astype(dtype(quantization))
-        told((i + 1) / (count + 1))
+        if scheme and name.endswith("_proj.weight"):
+            packed = scheme.pack(values.astype(np.float32), group)
+            kept |= {name.removesuffix("weight") + part: array for part, array in packed.items()}
+        else:
+            kept[name] = values.astype(dtype(compute))
+        told((i + 1) / (len(every) + 1))
     save(kept, folder)
+    _hf_tokenizer.write(tokenizer, folder, s.context_tokens)
+    write_config(folder, s, tokenizer, compute, **{"quantization_config": scheme.config(group)} if scheme else {})
     told(1.0)
+    return ("rounded to nearest, without calibration",) * bool(scheme) + (
+        (f"groups of {group}: rows are not divisible by 128",) if group not in (0, 128) else ())
 
 
 def save(tensors: Mapping[str, Array], folder: Path) -> None:
@@ -53,15 +60,6 @@ def save(tensors: Mapping[str, Array], folder: Path) -> None:
     file = folder / "model.safetensors"
     save_file(dict(tensors), file, metadata={"format": "pt"})
     file.chmod(0o644)
-
-
-def dtype(quantization: str) -> np.dtype[Any]:
-    """numpy's type of `F32`, `F16` or `BF16`."""
-    import ml_dtypes
-
-    types: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-    found: np.dtype[Any] = np.dtype(types[quantization])
-    return found
 
 
 def tensors(model: ModelSpec, tokenizer: Header) -> Iterator[tuple[str, Array]]:
@@ -89,43 +87,6 @@ def _rows_for_halves(name: str, values: Array, s: Shape) -> Array:
     return np.ascontiguousarray(paired.swapaxes(1, 2)).reshape(values.shape)
 
 
-class Stored(NamedTuple):
-    """One tensor of a file: Hugging Face's name of its type, and its sizes."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    bytes: int
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-
-def tensors_of(file: Path) -> list[Stored]:
-    """Reads a file's table: eight bytes of length, then JSON (github.com/huggingface/safetensors, "Format").
-
-    Raises ModelError naming the file when it is none.
-    """
-    try:
-        with file.open("rb") as stream:
-            return parse_table(stream)
-    except (OSError, ModelError) as error:
-        raise ModelError(f"{file}: {error}") from error
-
-
-def parse_table(stream: BinaryIO) -> list[Stored]:
-    """Raises ModelError when this is not the beginning of a safetensors file."""
-    try:
-        length, = struct.unpack("<Q", stream.read(8))
-        text = stream.read(length) if length < _LARGEST_TABLE else b""
-        table = json.loads(text if len(text) == length else b"")
-        return [Stored(name, t["dtype"], tuple(t["shape"]), t["data_offsets"][1] - t["data_offsets"][0])
-                for name, t in table.items() if name != "__metadata__"]
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError("not a safetensors file, or cut off inside its header") from error
-
-
 def write_config(folder: Path, s: Shape, tokenizer: Header, compute: str, **more: Any) -> None:
     """Writes config.json and generation_config.json; `compute` is the 16 or 32 bit type of what is not quantised."""
     if s.family not in _CLASSES:
@@ -137,7 +98,9 @@ def write_config(folder: Path, s: Shape, tokenizer: Header, compute: str, **more
         "hidden_size": s.hidden_size, "intermediate_size": s.intermediate_size, "num_hidden_layers": s.layers,
         "num_attention_heads": s.heads, "num_key_value_heads": s.kv_heads, "head_dim": s.head_dim,
         "max_position_embeddings": s.context_tokens, "rope_theta": float(s.rope_base), "rms_norm_eps": s.norm_epsilon,
-        "hidden_act": "silu", "tie_word_embeddings": True, "use_cache": True, "torch_dtype": DTYPES[compute], **ids}
+        "hidden_act": "silu", "tie_word_embeddings": True, "use_cache": True, "torch_dtype": DTYPES[compute],
+        "transformers_version": "4.51.0",  # the oldest that reads all this; newer ones suspect a Mistral without it
+        **ids}
     if s.family == "llama":
         config |= {"attention_bias": False, "mlp_bias": False}
     (folder / "config.json").write_text(json.dumps(config | more, indent=1))

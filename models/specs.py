@@ -44,7 +44,7 @@ class ModelSpec(Record):
     file's SHA-256 or the revision.
     """
 
-    not_identity = frozenset({"path"})
+    not_identity = frozenset({"path", "quantization"})  # of the same content there is one quantisation only
 
     name: Identifier
     source: Literal["synthetic", "file", "hub", "served"] = "synthetic"
@@ -53,6 +53,7 @@ class ModelSpec(Record):
     file: str | None = None
     revision: str | None = None
     content: str | None = None
+    quantization: str | None = Field(default=None, description="what a Hugging Face folder's weights are stored in")
     architecture: Architecture | None = None
 
     @property
@@ -130,6 +131,12 @@ class Setup(Record):
     @property
     def setup_id(self) -> str:
         return content_id(self)
+
+    @property
+    def numerics_id(self) -> str:
+        """Identifies what decides which numbers come out: the setup, whatever it batches."""
+        batching = Batching(tensor_parallel=self.engine.batching.tensor_parallel)
+        return content_id(self.model_copy(update={"engine": self.engine.model_copy(update={"batching": batching})}))
 
     @property
     def label(self) -> str:

@@ -143,7 +143,7 @@ def test_a_file_cut_off_anywhere_in_its_header_is_refused(llama_install: Toolcha
     ("no-such-model", "unknown model 'no-such-model': give a synthetic one"),
     ("missing/file.gguf", "missing/file.gguf: No such file"),
     ({"name": "synthetic-llama-15m", "colour": "blue"}, "unknown field colour"),
-    ({"repository": "a/b"}, "name one"),
+    ({"name": "x", "path": "/nowhere"}, "/nowhere: No such file"),
 ])
 def test_names_that_mean_nothing(model: str | dict[str, str], why: str) -> None:
     with pytest.raises(ModelError, match=why):
