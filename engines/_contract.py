@@ -83,6 +83,8 @@ class Install:
     image: str | None = None
     """Of the container in which `program` is to be started, for the runtimes that have one."""
 
+    host: str = "127.0.0.1"
+    """The address that its server has to listen at: a container or pod may have to be reached from outside."""
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -175,6 +177,7 @@ class Adapter(ABC):
                 raise Unsupported("engine.extra_args", f"{option} is set by dyno itself")
         self.check_more(setup)
 
+        _check_container(setup)
     def _check_batching(self, batching: Batching, can: Capabilities, label: str) -> None:
         for name, default in Batching():
             if getattr(batching, name) != default and name not in can.batching:
@@ -185,7 +188,8 @@ class Adapter(ABC):
 
     @abstractmethod
     def install(self, setup: Setup, progress: Progress) -> Install:
-        """Provides the program by the setup's runtime; cached, and may take minutes the first time."""
+        """Provides the program by the setup's runtime; cached, and may take minutes the first time. For `docker` and
+        `kubernetes` it only names the image and the program in it: `launch` has it pulled."""
 
     @abstractmethod
     def checkpoint(self, setup: Setup, progress: Progress) -> Checkpoint:
@@ -193,7 +197,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def command(self, setup: Setup, install: Install, checkpoint: Checkpoint, port: int) -> Command:
-        """The command line that honours every field of the setup, serving on 127.0.0.1:port."""
+        """The command line that honours every field of the setup, serving on port of install.host."""
 
     @abstractmethod
     def endpoint(self, setup: Setup, url: str, checkpoint: Checkpoint | None) -> Endpoint:
@@ -237,3 +241,11 @@ def _check_context(setup: Setup) -> None:
     if wanted and architecture and wanted > architecture.context_tokens:
         raise Unsupported("engine.batching.context_tokens",
                           f"{setup.model.name} was made for {architecture.context_tokens} tokens, not {wanted}")
+def _check_container(setup: Setup) -> None:
+    contained = setup.engine.runtime in ("docker", "kubernetes")
+    if setup.engine.image and not contained:
+        raise Unsupported("engine.image", f"runtime {setup.engine.runtime} starts no image: docker and kubernetes do")
+    if contained and setup.hardware.kind == "metal":
+        raise Unsupported("engine.runtime", f"{setup.engine.runtime}: a container cannot use Metal")
+
+

@@ -46,7 +46,7 @@ class LlamaServer:
     health_path: str | None = "/health"
     capabilities = Capabilities(
         quantizations=QUANTIZATIONS + GUIDED_QUANTIZATIONS, kv_types=tuple(KV_TYPES), hardware=_HARDWARE,
-        runtimes=_RUNTIMES,
+        runtimes=_RUNTIMES | {"docker", "kubernetes"},
         features=frozenset({"openai_api", "streaming_usage", "ignore_eos", "continuous_batching", "prefix_caching",
                             "structured_output", "tool_calls", "gguf", "metrics"}),
         batching=frozenset({"max_sequences", "max_batched_tokens", "prefix_caching", "context_tokens", "threads"}),
@@ -59,7 +59,7 @@ class LlamaServer:
         four that share one context, which must then hold four sequences too."""
         batching, kv = setup.engine.batching, setup.engine.kv_type
         slots = batching.max_sequences
-        words = ["--model", str(checkpoint.path), "--alias", setup.model.name, "--host", "127.0.0.1",
+        words = ["--model", str(checkpoint.path), "--alias", setup.model.name, "--host", install.host,
                  "--port", str(port), "--threads", str(threads), "--threads-batch", str(threads),
                  "--ctx-size", str(context * (slots or 4)), "--metrics"]
         if slots:
@@ -121,7 +121,7 @@ class PythonServer:
         """With its default interrupt_requests, a second request would cut the first one off under HTTP 200."""
         batching, kv = setup.engine.batching, setup.engine.kv_type
         values: dict[str, object] = {
-            "model": checkpoint.path, "model_alias": setup.model.name, "host": "127.0.0.1", "port": port,
+            "model": checkpoint.path, "model_alias": setup.model.name, "host": install.host, "port": port,
             "interrupt_requests": False, "logits_all": False, "use_mlock": False, "n_ctx": context,
             "n_threads": threads, "n_threads_batch": threads, "n_gpu_layers": 0 if setup.hardware.kind == "cpu" else -1}
         if n := batching.max_batched_tokens:

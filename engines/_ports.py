@@ -12,7 +12,9 @@ import psutil
 from models.errors import UserError
 
 HOST = "127.0.0.1"
-_TAKEN = re.compile(r"address already in use|couldn't bind|failed to bind|EADDRINUSE", re.IGNORECASE)
+ANY = "0.0.0.0"  # noqa: S104  inside a container or pod, whose runtime says from where it can be reached
+_TAKEN = re.compile(r"address already in use|couldn't bind|failed to bind|EADDRINUSE|port is already allocated",
+                    re.IGNORECASE)
 
 
 def free_port() -> int:
@@ -33,10 +35,10 @@ def require_free(port: int, field: str) -> None:
                             "finds a free one") from error
 
 
-def answers(port: int) -> bool:
+def answers(port: int, host: str = HOST) -> bool:
     """Whether somebody accepts connections there."""
     try:
-        with socket.create_connection((HOST, port), timeout=1):
+        with socket.create_connection((host, port), timeout=1):
             return True
     except OSError:
         return False

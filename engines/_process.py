@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from engines import _ports, _running
 from models.errors import LaunchFailed
 
 GRACE_S = 4.0
@@ -27,14 +28,15 @@ _SECRET_OPTION = re.compile(r"-(.*[-_])?(key|token|secret|password)", re.IGNOREC
 
 @contextlib.contextmanager
 def supervise(argv: Sequence[str], env: Mapping[str, str] | None = None, log_path: Path | None = None,
-              cwd: Path | None = None, grace_s: float = GRACE_S) -> Iterator[Process]:
+              cwd: Path | None = None, grace_s: float = GRACE_S, *, pass_fds: Sequence[int] = ()) -> Iterator[Process]:
     """Runs argv, with `env` added to this environment and its output appended to `log_path`, for as long as the `with`.
 
     On leaving it in any way (also by KeyboardInterrupt or SystemExit), and when this process dies in any way (also by
-    SIGKILL), argv and everything it started are terminated. Usable from any thread. Raises LaunchFailed when argv
-    cannot be run at all; that it ran and failed is for the caller to see in `exit_code`.
+    SIGKILL), argv and everything it started are terminated. Usable from any thread. argv also gets `pass_fds`, under
+    their numbers. Raises LaunchFailed when argv cannot be run at all; that it ran and failed is for the caller to see
+    in `exit_code`.
     """
-    process = Process(argv, env or {}, log_path or Path(os.devnull), cwd, grace_s)
+    process = Process(argv, env or {}, log_path or Path(os.devnull), cwd, grace_s, pass_fds)
     try:
         process._await_start()
         yield process
@@ -46,7 +48,7 @@ class Process:
     """A running process tree, seen from the `with` that owns it. Made by `supervise` only."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], log_path: Path, cwd: Path | None,
-                 grace_s: float) -> None:
+                 grace_s: float, pass_fds: Sequence[int] = ()) -> None:
         self.argv, self.env, self.log_path, self.cwd = tuple(argv), dict(env), log_path, cwd
         self.pid = 0
         self.exit_code: int | None = None
@@ -62,11 +64,12 @@ class Process:
         # File objects, so that being dropped at any instant closes them, which ends the supervisor.
         self._control, self._status = os.fdopen(mine, "wb", 0), os.fdopen(status, "rb", 0)
         os.set_blocking(status, False)
+        self.started_s: float | None = time.monotonic()
         try:
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_SUPERVISOR), str(control), str(theirs), str(log_path.absolute()),
                  str(grace_s), *self.argv],
-                pass_fds=(control, theirs), start_new_session=True, cwd=cwd, env={**os.environ, **self.env},
+                pass_fds=(control, theirs, *pass_fds), start_new_session=True, cwd=cwd, env={**os.environ, **self.env},
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         finally:
             os.close(control)
@@ -78,6 +81,29 @@ class Process:
         change = [f"cd {shlex.quote(str(self.cwd))} &&"] if self.cwd else []
         settings = [f"{name}={shlex.quote(value)}" for name, value in redacted(self.env).items()]
         return " ".join([*change, *settings, shlex.join(redacted_argv(self.argv))])
+
+    @property
+    def label(self) -> str:
+        """The program, and the module where Python runs one."""
+        return self.argv[0].rpartition("/")[2] + (f" {self.argv[3]}" if self.argv[1:3] == ("-I", "-m") else "")
+
+    @property
+    def image(self) -> str | None:
+        """None: a process has no image."""
+        return None
+
+    @property
+    def ending(self) -> str:
+        """The signal that ended it."""
+        return _running.of_signal(-self.exit_code) if self.exit_code is not None and self.exit_code < 0 else ""
+
+    def address(self, port: int) -> tuple[str, int] | None:
+        """Always on this machine's loopback."""
+        return _ports.HOST, port
+
+    def owns(self, port: int) -> bool:
+        """Whether one of its processes listens there."""
+        return _ports.listens(port, self.pids())
 
     def alive(self) -> bool:
         """Whether the process that was started (not its children) still runs."""

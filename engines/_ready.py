@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from engines import _ports
-from engines._process import Process
+from engines._running import Running
 from models.errors import EndpointError, LaunchFailed
 from models.records import Endpoint
 
@@ -21,35 +21,59 @@ class PortTaken(Exception):
     """Somebody else got the port first; another one will do."""
 
 
-def wait_ready(process: Process, port: int, endpoint: Endpoint, health_path: str | None, timeout_s: float) -> None:
-    """Returns once one real token came back from the process.
+def wait_ready(running: Running, port: int, endpoint_at: Callable[[str], Endpoint], health_path: str | None,
+               timeout_s: float) -> Endpoint:
+    """Returns how to talk to it, once one real token came back from it.
 
-    Raises PortTaken, or LaunchFailed with the exact command, exit code and log's tail when it ended, answered an error
-    to its first request, or is not ready in time.
+    The time counts from the program's own start. Raises PortTaken, or LaunchFailed with the exact command, exit code
+    and log's tail when it ended, answered an error to its first request, or is not ready in time.
     """
-    deadline = time.monotonic() + timeout_s
+    host, own = _begun(running, port)
+    deadline = (running.started_s or time.monotonic()) + timeout_s
+    endpoint = endpoint_at(f"http://{host}:{own}")
     trouble = "nothing listened on its port"
     with client(endpoint.url) as http:
         while time.monotonic() < deadline:
-            if not process.alive():
-                if _ports.says_taken(process.log_tail(50)):
-                    raise PortTaken
-                raise _failed(process, "ended before it was ready")
-            if not _ports.answers(port):
+            _raise_if_ended(running)
+            if not _ports.answers(own, host):
                 time.sleep(_POLL_S)
                 continue
-            if not _ports.listens(port, process.pids()):
-                if process.alive():
+            if not running.owns(port):
+                if running.alive():
                     raise PortTaken
                 continue
             try:
                 trouble = _not_yet(http, endpoint, health_path, deadline - time.monotonic()) or ""
             except EndpointError as error:
-                raise _failed(process, str(error)) from error
+                raise failed(running, str(error)) from error
             if not trouble:
-                return
+                return endpoint
             time.sleep(_POLL_S)
-    raise _failed(process, f"was not ready after {timeout_s:g} s: {trouble}")
+    raise failed(running, f"was not ready after {timeout_s:g} s: {trouble}")
+
+
+def _begun(running: Running, port: int) -> tuple[str, int]:
+    """Waits until the program has begun, which a pod does in its own time; returns where it will listen."""
+    while (at := running.address(port)) is None:
+        _raise_if_ended(running)
+        time.sleep(_POLL_S)
+    return at
+
+
+def _raise_if_ended(running: Running) -> None:
+    if not running.alive():
+        if _ports.says_taken(f"{running.ending}\n{running.log_tail(50)}"):
+            raise PortTaken
+        raise failed(running, "ended before it was ready")
+
+
+def failed(running: Running, what: str) -> LaunchFailed:
+    """The error for an engine that did not come up: what it said last, and what is known of its end."""
+    running.alive()
+    if running.ending:
+        what += f" ({running.ending})"
+    return LaunchFailed(f"{running.label} {what}", command=running.command, exit_code=running.exit_code,
+                        log_tail=running.log_tail(), log_path=str(running.log_path))
 
 
 def client(url: str) -> httpx.Client:
@@ -78,9 +102,11 @@ def first_token(http: httpx.Client, endpoint: Endpoint, timeout_s: float) -> Non
 
 
 def get_json(http: httpx.Client, path: str) -> Any:
-    """None where it does not answer with JSON."""
+    """None where it does not answer with JSON; what is plain text, as metrics are, comes as it is."""
     try:
         answer = http.get(path)
+        if answer.status_code == 200 and answer.headers.get("content-type", "").startswith("text/plain"):
+            return answer.text
         return answer.json() if answer.status_code == 200 else None
     except (httpx.HTTPError, ValueError):
         return None
@@ -95,11 +121,3 @@ def _not_yet(http: httpx.Client, endpoint: Endpoint, health_path: str | None, le
     except httpx.HTTPError as error:
         return f"{type(error).__name__} {error}".strip()
     return None
-
-
-def _failed(process: Process, what: str) -> LaunchFailed:
-    name = process.argv[0].rpartition("/")[2] + (f" {process.argv[3]}" if process.argv[1:3] == ("-I", "-m") else "")
-    if process.exit_code is not None and process.exit_code < 0:
-        what += f" (killed by {signal.Signals(-process.exit_code).name})"
-    return LaunchFailed(f"{name} {what}", command=process.command, exit_code=process.exit_code,
-                        log_tail=process.log_tail(), log_path=str(process.log_path))

@@ -21,6 +21,8 @@ from models.specs import Setup
 _DEFAULT_CONTEXT_TOKENS = 4096
 """Longest sequence when a setup names none: the model's own, but no more than this (KV memory grows with it)."""
 
+_IMAGE = "ghcr.io/ggml-org/llama.cpp"
+
 
 def thread_policy(setup: Setup) -> tuple[int, dict[str, str]]:
     """Returns the engine's compute threads and the environment that says how they wait for each other.
@@ -28,7 +30,8 @@ def thread_policy(setup: Setup) -> tuple[int, dict[str, str]]:
     One physical core is left to the load generator: threads that wait by spinning, as OpenMP's do, stand still
     together when one of them has no core.
     """
-    return setup.engine.batching.threads or max(1, _hardware.physical_cores() - 1), {}
+    cores = setup.hardware.cores if setup.engine.runtime == "kubernetes" else None  # a node's, not this machine's
+    return setup.engine.batching.threads or max(1, (cores or _hardware.physical_cores()) - 1), {}
 
 
 class LlamaCpp(Adapter):
@@ -69,6 +72,8 @@ class LlamaCpp(Adapter):
         if engine.runtime == "path":
             return _installed(variant, engine.path)
         tools = _llama_build.toolchain(engine.version, cuda=setup.hardware.kind == "cuda", progress=progress)
+        if engine.runtime in ("docker", "kubernetes"):
+            return _contained(setup)
         if variant == "llama_cpp.server":
             return Install(tools.version, (str(tools.python), "-I", "-m", "llama_cpp.server"),
                            {"LLAMA_CPP_LIB_PATH": str(tools.programs)})
@@ -108,6 +113,15 @@ ADAPTER = LlamaCpp()
 
 
 def _installed(variant: str | None, path: str | None) -> Install:
+def _contained(setup: Setup) -> Install:
+    """The project's image, tagged with its build where a version names one, or the image that the setup names."""
+    engine = setup.engine
+    tag = "-".join(["server", *(["cuda"] if setup.hardware.kind == "cuda" else []),
+                    *([engine.version] if engine.version else [])])
+    return Install(f"llama.cpp {engine.version or 'of unknown build'}", (engine.path or "/app/llama-server",),
+                   image=engine.image or f"{_IMAGE}:{tag}")
+
+
     """What runtime `path` names. Raises UserError when it is not there or not what the variant needs."""
     wanted = "a Python that has llama_cpp" if variant == "llama_cpp.server" else "a llama-server program"
     found = shutil.which(path or ("python3" if variant == "llama_cpp.server" else "llama-server"))

@@ -207,7 +207,7 @@ def test_a_path_of_another_version(llama_install: Toolchain, setup_of: SetupOf) 
     ({"quantization": "AWQ"}, "engine.quantization", "has no 'AWQ'"),
     ({"quantization": "IQ2_XXS"}, "engine.quantization", "importance matrix"),
     ({"kv_type": "fp8"}, "engine.kv_type", "has no 'fp8'"),
-    ({"runtime": "docker"}, "engine.runtime", "has no 'docker'"),
+    ({"variant": "llama_cpp.server", "runtime": "docker"}, "engine.runtime", "has no 'docker'"),
     ({"variant": "llama_cpp.server", "max_sequences": 4}, "engine.batching.max_sequences", "under one lock"),
     ({"memory_fraction": 0.5}, "engine.batching.memory_fraction", "set context_tokens"),
     ({"tensor_parallel": 2}, "engine.batching.tensor_parallel", "--split-mode"),
