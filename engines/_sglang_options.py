@@ -31,6 +31,8 @@ ON_GPU: Mapping[str, tuple[str, ...]] = {
     "QUARK": ("--quantization", "quark"),
 }
 """Options by quantisation of a Hugging Face folder, on NVIDIA's GPUs."""
+ONLINE = frozenset({"FP8", "MXFP8", "BNB-NF4"})
+"""Those of them that it makes itself of unquantised weights while it loads."""
 GGUFS = tuple(q for q in GGUF + GUIDED_QUANTIZATIONS if q not in DTYPES and q[:2] != "TQ" and q != "MXFP4_MOE")
 """What its GGUF kernels read (layers/quantization/gguf.py): all but the ternary types and MXFP4."""
 _GGUF = ("--quantization", "gguf", "--load-format", "gguf")

@@ -18,6 +18,8 @@ QUANTIZE = {
     "EETQ-INT8": "eetq", "EXL2": "exl2", "BNB-NF4": "bitsandbytes-nf4", "BNB-FP4": "bitsandbytes-fp4",
     "BNB-INT8": "bitsandbytes"}
 """Quantised, with the value of --quantize."""
+ONLINE = frozenset({"FP8", "EETQ-INT8", "BNB-NF4", "BNB-FP4", "BNB-INT8"})
+"""Those of them that it makes itself of unquantised weights while it loads."""
 _ELSEWHERE = {"rocm": frozenset({"FP8", "W8A8-FP8", "GPTQ-INT4"}), "cpu": frozenset({"GPTQ-INT4", "AWQ-INT4"})}
 """What there are kernels for but on NVIDIA's GPUs, which have all (layers/, installation_amd.md)."""
 KV_TYPES = {"f16": None, "bf16": None, "fp8": "fp8_e4m3fn", "fp8_e5m2": "fp8_e5m2"}

@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from engines import _checkpoints, _packages, _sglang_options, _sglang_says
+from engines import _checkpoints, _hf_checkpoints, _packages, _sglang_options, _sglang_says
 from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
 from models.errors import UserError
 from models.progress import Progress
@@ -37,11 +37,17 @@ class SGLang(Adapter):
     """One server."""
 
     name = "sglang"
+    shelf_names = ("sglang",)
     owned_options = frozenset({
         "--model-path", "--model", "--served-model-name", "--host", "--enable-metrics", "--enable-cache-report",
         "--dtype", "--quantization", "--load-format", "--device", "--kv-cache-dtype", "--disable-radix-cache",
         "--context-length", "--max-prefill-tokens", "--chunked-prefill-size", "--max-running-requests",
         "--mem-fraction-static", "--schedule-policy", "--tp-size", "--tensor-parallel-size", "--tp"})
+
+    known_failures: ClassVar[Mapping[str, str]] = {
+        "unknown model": "SGLang answers to any model name",
+        "tools": "SGLang holds a call to its schema only where it knows the chat template's way of calling and the"
+                 " function says strict; random weights have no such template"}
 
     def pinned_version(self) -> str | None:
         return _packages.default_version("sglang")
@@ -54,6 +60,10 @@ class SGLang(Adapter):
 
     def check_more(self, setup: Setup) -> None:
         _sglang_options.check(setup)
+        if not _sglang_options.is_gguf(setup):
+            _hf_checkpoints.check_hf(setup.model, setup.engine.quantization, _sglang_options.ONLINE)
+        elif setup.model.source == "synthetic":
+            _checkpoints.check_makeable(setup.engine.quantization)
         if setup.engine.runtime == "venv" and setup.engine.version:
             _packages.check_version("sglang", setup.engine.version)
 
@@ -70,8 +80,10 @@ class SGLang(Adapter):
         return Install(_packages.installed_version(python, "sglang"), (str(python), *_MODULE))
 
     def checkpoint(self, setup: Setup, progress: Progress) -> Checkpoint:
-        make = _checkpoints.checkpoint if _sglang_options.is_gguf(setup) else _checkpoints.hf_checkpoint
-        return make(setup.model, setup.engine.quantization, progress)
+        model, quantization = setup.model, setup.engine.quantization
+        if _sglang_options.is_gguf(setup):
+            return _checkpoints.checkpoint(model, quantization, progress)
+        return _hf_checkpoints.hf_checkpoint(model, quantization, progress, _sglang_options.ONLINE)
 
     def command(self, setup: Setup, install: Install, checkpoint: Checkpoint, port: int) -> Command:
         words = _sglang_options.options(setup, str(checkpoint.path), install.host, port)

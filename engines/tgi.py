@@ -6,12 +6,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from engines import _checkpoints, _tgi_client, _tgi_options, _tgi_says
+from engines import _hf_checkpoints, _tgi_client, _tgi_options, _tgi_says
 from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
 from models.errors import Unsupported, UserError
 from models.progress import Progress
@@ -46,6 +46,9 @@ class TGI(Adapter):
         "--max-batch-prefill-tokens", "--max-total-tokens", "--max-input-tokens", "--max-input-length",
         "--cuda-memory-fraction", "--json-output"})
 
+    known_failures: ClassVar[Mapping[str, str]] = {
+        "unknown model": "TGI takes a model's name for that of a LoRA adapter, and passes over one that is not loaded"}
+
     def capabilities(self, variant: str | None = None) -> Capabilities:
         return _CAN
 
@@ -54,6 +57,7 @@ class TGI(Adapter):
         if version and not re.match(r"v?3\.", version):
             raise Unsupported("engine.version", f"TGI {version}: only the options of TGI 3 are known here")
         _tgi_options.check(setup)
+        _hf_checkpoints.check_hf(setup.model, setup.engine.quantization, _tgi_options.ONLINE)
 
     def install(self, setup: Setup, progress: Progress) -> Install:
         """The client that will check a whole answer is installed too, before anything is started."""
@@ -66,7 +70,7 @@ class TGI(Adapter):
         return Install(engine.version or image.rpartition(":")[2], (_PROGRAM,), image=image)
 
     def checkpoint(self, setup: Setup, progress: Progress) -> Checkpoint:
-        return _checkpoints.hf_checkpoint(setup.model, setup.engine.quantization, progress)
+        return _hf_checkpoints.hf_checkpoint(setup.model, setup.engine.quantization, progress, _tgi_options.ONLINE)
 
     def command(self, setup: Setup, install: Install, checkpoint: Checkpoint, port: int) -> Command:
         words = _tgi_options.options(setup, str(checkpoint.path), install.host, port)

@@ -104,6 +104,7 @@ def test_a_kv_type_becomes_an_option_where_it_is_not_that_of_the_weights() -> No
     ("engine.quantization", setup(AMD, FOLDER, quantization="GPTQ-INT4")),
     ("engine.quantization", setup(AMD, GGUF, quantization="Q4_0")),
     ("engine.quantization", setup(model=GGUF, quantization="FP8")),
+    ("engine.quantization", setup(quantization="NVFP4")), ("engine.quantization", setup(quantization="IQ1_S")),
     ("engine.quantization", setup(model=FOLDER, quantization="Q4_0")),
     ("engine.batching.scheduling_policy", setup(scheduling_policy="lpm")),
     ("engine.batching.scheduling_policy", setup(scheduling_policy="priority")),

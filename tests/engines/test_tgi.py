@@ -20,19 +20,20 @@ from engines._checkpoints import resolve_model
 from engines._contract import Checkpoint, Install
 from models.errors import EndpointError, Unsupported, UserError
 from models.progress import silent
-from models.specs import Batching, EngineSpec, HardwareSpec, Setup
+from models.specs import Batching, EngineSpec, HardwareSpec, ModelSpec, Setup
 from tests.engines import recorded
 
 GPU = HardwareSpec(name="h100", kind="cuda", accelerator="H100", accelerators=2)
 CPU = HardwareSpec(name="cpu")
 AMD = HardwareSpec(name="mi300x", kind="rocm", accelerators=8)
+FOLDER = ModelSpec(name="m", source="file", path="m")
 ADAPTER = engines.adapter("tgi")
 
 
-def setup(hardware: HardwareSpec = GPU, **fields: object) -> Setup:
+def setup(hardware: HardwareSpec = GPU, model: ModelSpec | None = None, **fields: object) -> Setup:
     batching = {name: fields.pop(name) for name in list(fields) if name in Batching.model_fields}
     engine = EngineSpec.model_validate({"engine": "tgi", "runtime": "docker", "batching": batching, **fields})
-    return Setup(model=resolve_model("synthetic-llama-15m"), engine=engine, hardware=hardware)
+    return Setup(model=model or resolve_model("synthetic-llama-15m"), engine=engine, hardware=hardware)
 
 
 def options(one: Setup) -> dict[str, str]:
@@ -84,12 +85,13 @@ def test_prefixes_are_cached_only_when_asked_for() -> None:
 
 @pytest.mark.parametrize(("field", "one"), [
     ("engine.quantization", setup(AMD, quantization="AWQ-INT4")), ("engine.quantization", setup(quantization="F32")),
-    ("engine.quantization", setup(CPU, quantization="FP8")), ("engine.kv_type", setup(AMD, kv_type="fp8_e5m2")),
+    ("engine.quantization", setup(CPU, quantization="FP8")), ("engine.quantization", setup(quantization="EXL2")),
+    ("engine.kv_type", setup(AMD, kv_type="fp8_e5m2")),
     ("engine.kv_type", setup(CPU, kv_type="fp8")), ("engine.kv_type", setup(kv_type="bf16")),
     ("engine.batching.prefill_chunk_tokens", setup(prefill_chunk_tokens=512)),
     ("engine.batching.scheduling_policy", setup(scheduling_policy="fcfs")),
     ("engine.batching.threads", setup(threads=2)), ("engine.batching.tensor_parallel", setup(tensor_parallel=4)),
-    ("engine.batching.tensor_parallel", setup(quantization="EXL2", tensor_parallel=2)),
+    ("engine.batching.tensor_parallel", setup(model=FOLDER, quantization="EXL2", tensor_parallel=2)),
     ("engine.version", setup(version="2.4.0")), ("engine.runtime", setup(runtime="venv")),
     ("engine.extra_args", setup(extra_args=("--quantize", "awq"))),
 ])
