@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from app.cli_engines import engines
 from app.cli_load import capacity, load
 from models.errors import DynoError, UserError
 
@@ -29,6 +30,7 @@ def cli() -> None:
     Examples:
       dyno demo                                  measure llama.cpp on this machine, and see an answer
       dyno evaluate my-experiment.yaml --dry-run
+      dyno engines                               what each engine can do, and where
       dyno sql "from measurements order by usd_per_million_output_tokens limit 5"
       dyno load --url http://127.0.0.1:8080 --concurrency 8
       dyno capacity --url http://127.0.0.1:8080 --slo "ttft_ms_p95<=500 and tpot_ms_p95<=50"
@@ -40,6 +42,7 @@ def cli() -> None:
 
 cli.add_command(load)
 cli.add_command(capacity)
+cli.add_command(engines)
 
 
 @cli.command()

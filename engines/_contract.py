@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.errors import Unsupported
+from models.paths import cache
 from models.progress import Progress
 from models.records import Endpoint
 from models.specs import Batching, EngineSpec, Setup
@@ -132,6 +133,8 @@ class Adapter(ABC):
     """The servers it ships, the default first; empty when there is one."""
     owned_options: ClassVar[frozenset[str]] = frozenset()
     """Options that dyno sets itself, so `extra_args` may not."""
+    shelf_names: ClassVar[tuple[str, ...]] = ()
+    """What its folders in dyno's cache are called before the version, where runtime `venv` puts any there."""
     known_failures: ClassVar[Mapping[str, str]] = {}
     """Names of the contract's checks that fail on this engine (`variant: check` where only one's does), and why."""
 
@@ -151,6 +154,15 @@ class Adapter(ABC):
     def is_installed(self) -> bool:
         """Whether that version is in the cache already."""
         return False
+
+    def installed(self) -> Mapping[str, str]:
+        """Versions that are in the cache, each with its folder."""
+        found = {}
+        for name in self.shelf_names:
+            for folder in sorted((cache() / "engines").glob(f"{name}-[0-9]*")):
+                version = folder.name.removeprefix(f"{name}-").partition("-py")[0]
+                found[version if name == self.shelf_names[0] else f"{version} ({name})"] = str(folder)
+        return found
 
     @abstractmethod
     def capabilities(self, variant: str | None = None) -> Capabilities:

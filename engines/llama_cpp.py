@@ -38,6 +38,7 @@ class LlamaCpp(Adapter):
     """One engine, two servers."""
 
     name = "llama_cpp"
+    shelf_names = ("llama.cpp",)
     variants = tuple(SERVERS)
     owned_options = frozenset({
         "-m", "--model", "-a", "--alias", "--model_alias", "--host", "-t", "--threads", "-tb", "--threads-batch",

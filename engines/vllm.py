@@ -28,6 +28,7 @@ class Vllm(Adapter):
     """One server. What it computes on is decided by the build: CUDA, ROCm or CPU."""
 
     name = "vllm"
+    shelf_names = ("vllm", "vllm-cpu")
     owned_options = frozenset(
         spelt for option in (
             "--model", "--served-model-name", "--host", "--dtype", "--quantization", "-q", "--kv-cache-dtype",

@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import capabilities
 from models import prices
 from models.specs import HardwareSpec
 from warehouse import writer
@@ -23,6 +24,7 @@ def store(home: Path, hardware: HardwareSpec | None = None) -> IngestReport:
         get_run_logger().warning("left out %s: %s", path, reason)
     for price in prices.bundled(hardware) if hardware else []:
         writer.set_price(home, price, keep_existing=True)
+    writer.set_engines(home, capabilities.of())
     writer.publish(home)
     return report
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows import preflight
+from flows import capabilities, preflight
 from models import prices
 from models.experiment import Expansion, Experiment
 from models.progress import Progress
@@ -48,7 +48,8 @@ def ensure_published(home: Path, hardware: dict[str, HardwareSpec]) -> None:
     for spec in hardware.values():
         for price in prices.bundled(spec):
             writer.set_price(home, price, keep_existing=True)
-    if report.added or not writer.is_published(home):
+    engines_changed = writer.set_engines(home, capabilities.of())
+    if report.added or engines_changed or not writer.is_published(home):
         writer.publish(home)
 
 

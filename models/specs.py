@@ -70,12 +70,12 @@ class Batching(Record):
 
     max_sequences: int | None = Field(default=None, gt=0, description="sequences decoded together (slots)")
     max_batched_tokens: int | None = Field(default=None, gt=0, description="tokens in one forward pass")
-    prefill_chunk_tokens: int | None = Field(default=None, gt=0)
+    prefill_chunk_tokens: int | None = Field(default=None, gt=0, description="of one prompt in one forward pass")
     prefix_caching: bool = Field(default=False, description="off unless asked: it silently inflates repeats")
     context_tokens: int | None = Field(default=None, gt=0, description="longest sequence, prompt and output")
-    memory_fraction: float | None = Field(default=None, gt=0, le=1)
-    tensor_parallel: int = Field(default=1, gt=0)
-    threads: int | None = Field(default=None, gt=0)
+    memory_fraction: float | None = Field(default=None, gt=0, le=1, description="share of the memory that it may take")
+    tensor_parallel: int = Field(default=1, gt=0, description="GPUs that share each layer")
+    threads: int | None = Field(default=None, gt=0, description="that compute, on a CPU")
     scheduling_policy: Identifier | None = Field(default=None, description="by the engine's own name: fcfs, priority…")
 
 

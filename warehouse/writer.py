@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,10 +16,11 @@ from pathlib import Path
 
 import duckdb
 
+from models.capabilities import EngineAbout
 from models.errors import BundleError, UserError
 from models.progress import Progress, silent
 from models.specs import Price
-from warehouse import _disk, _project, _schema, bundles, pricelist
+from warehouse import _disk, _project, _schema, bundles, capabilities, pricelist
 
 DATABASE = "warehouse.duckdb"
 LOCK = "warehouse.lock"
@@ -118,6 +119,16 @@ def set_price(home: Path, price: Price, keep_existing: bool = False,
     return True
 
 
+def set_engines(home: Path, engines: Sequence[EngineAbout], timeout_s: float = _disk.LOCK_TIMEOUT_S) -> bool:
+    """Stores what the engines can do: a file beside the bundles, and its rows. Returns whether anything changed."""
+    with _disk.locked(home / LOCK, timeout_s):
+        changed = capabilities.write(home, engines)
+        if changed:
+            with _database(home) as con:
+                capabilities.ingest(con, home)
+    return changed
+
+
 @contextmanager
 def _opened(home: Path, timeout_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
     with _disk.locked(home / LOCK, timeout_s), _database(home) as con:
@@ -162,7 +173,7 @@ def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> I
             added += 1
         except (BundleError, OSError, ValueError, duckdb.DataError, duckdb.ConstraintException) as error:
             failed.append((path, str(error).splitlines()[0]))
-    failed += _ingest_failures(con, home) + _ingest_prices(con, home)
+    failed += _ingest_failures(con, home) + _ingest_prices(con, home) + capabilities.ingest(con, home)
     return IngestReport(added, skipped, failed)
 
 
