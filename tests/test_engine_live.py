@@ -19,6 +19,7 @@ from engines import _selfcheck, launch
 from engines._checkpoints import resolve_model
 from engines._hardware import detect, nvidia_gpus
 from engines.launch import Engine
+from models.errors import DynoError
 from models.specs import Batching, EngineSpec, Setup
 from tests.engines.live import CONTEXT, LIVE_CHECKS
 from tests.workloads.test_real_apis import TEMPLATE
@@ -96,17 +97,25 @@ class Launched:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._name = ""
+        self._failed: dict[str, str] = {}
         self._owned = contextlib.ExitStack()
 
     def of(self, name: str) -> tuple[Engine, Setup]:
-        """The engine of that case, started unless it runs; another one is stopped first, and must be gone."""
+        """The engine of that case, started unless it runs; another one is stopped first, and must be gone. One that did
+        not start is not started again."""
         if name != self._name:
             self.stop()
+            if name in self._failed:
+                pytest.fail(f"not started: {self._failed[name]}")
             folder = self._folder / name.replace(" ", "-")
             folder.mkdir()
             self._setup = (CASES | GPU_CASES)[name].setup(folder)
-            self._engine = self._owned.enter_context(
-                launch.launch(self._setup, folder / "engine.log", timeout_s=600))
+            try:
+                self._engine = self._owned.enter_context(
+                    launch.launch(self._setup, folder / "engine.log", timeout_s=600))
+            except DynoError as error:
+                self._failed[name] = str(error).splitlines()[0]
+                raise
             self._name, self._pids = name, self._engine.pids()
             assert self._pids
         return self._engine, self._setup
