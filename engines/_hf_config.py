@@ -11,6 +11,8 @@ from models.errors import ModelError
 from models.specs import Architecture
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
+"""Files in which a quantisation may be told, and the method when they do not say."""
 _GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 _SMALL = (".json", ".jinja", ".model", ".tiktoken", ".txt", ".py")
@@ -20,6 +22,17 @@ _SCALES = frozenset({
     "k_scale", "v_scale", "q_scale", "absmax", "quant_map", "nested_absmax", "nested_quant_map", "SCB",
     "bitsandbytes__nf4", "bitsandbytes__fp4"})
 """Last parts of the names of what belongs to quantisation and is no weight."""
+
+
+def completed(config: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The config with the quantisation that older and NVIDIA's tools write in a file `beside` it, of BESIDE."""
+    found = dict(config)
+    for name, said in beside.items():
+        if quantization_config(found) is None:
+            inner = said.get("quantization") if name == "hf_quant_config.json" else said
+            if isinstance(inner, dict):
+                found["quantization_config"] = {"quant_method": BESIDE[name]} | inner
+    return found
 
 
 def patterns(weights: Iterable[str]) -> list[str]:

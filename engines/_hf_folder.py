@@ -29,8 +29,10 @@ def local_folder(path: Path, name: str | None = None) -> ModelSpec:
 
 def read(folder: Path) -> tuple[dict[str, Any], list[Stored]]:
     """The config and every tensor of the weights. Raises ModelError without the folder's name."""
-    weights = [f for f in files(folder) if f.suffix == ".safetensors"]
-    return read_json(folder / "config.json"), [t for file in weights for t in tensors_of(file)]
+    there = files(folder)
+    beside = {f.name: read_json(f) for f in there if f.name in _hf_config.BESIDE}
+    config = _hf_config.completed(read_json(folder / "config.json"), beside)
+    return config, [t for file in there if file.suffix == ".safetensors" for t in tensors_of(file)]
 
 
 def files(folder: Path) -> list[Path]:

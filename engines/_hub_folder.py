@@ -57,7 +57,9 @@ def _asked(repository: str, revision: str | None) -> tuple[str, dict[str, Any], 
         api.hf_hub_download(repository, "config.json", revision=revision)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         tables = pool.map(lambda file: _table(api, repository, pinned, file), weights)
-        return pinned, _json(api, repository, pinned, "config.json"), [t for table in tables for t in table]
+        beside = {name: _json(api, repository, pinned, name) for name in _hf_config.BESIDE if name in names}
+        config = _hf_config.completed(_json(api, repository, pinned, "config.json"), beside)
+        return pinned, config, [t for table in tables for t in table]
 
 
 def _index(api: HfApi, repository: str, revision: str, names: Sequence[str]) -> dict[str, Any] | None:

@@ -142,6 +142,15 @@ def test_a_quantisation_has_dynos_name(config: dict[str, Any], name: str) -> Non
     assert _hf_config.quantization({"text_config": {"quantization_config": config}}, []) == name
 
 
+@pytest.mark.parametrize(("file", "said", "name"), [
+    ("quantize_config.json", {"bits": 4, "group_size": 128, "desc_act": False}, "GPTQ-INT4"),
+    ("quant_config.json", {"zero_point": True, "q_group_size": 128, "w_bit": 4, "version": "GEMM"}, "AWQ-INT4"),
+    ("hf_quant_config.json", {"producer": {}, "quantization": {"quant_algo": "FP8"}}, "MODELOPT-FP8")])
+def test_a_quantisation_may_be_told_beside_the_config(file: str, said: dict[str, Any], name: str, mine: Path) -> None:
+    (mine / file).write_text(json.dumps(said))
+    assert resolve_model(str(mine)).quantization == name
+
+
 def test_an_unquantised_model_is_what_most_of_it_is_stored_in() -> None:
     assert _hf_config.quantization({}, [stored("a", 9, dtype="F16"), stored("b", 2, dtype="F32")]) == "F16"
 
