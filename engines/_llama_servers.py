@@ -18,6 +18,8 @@ _WITHOUT_FLASH_ATTENTION = frozenset({"f32", "f16", "bf16"})
 _NO_MEMORY_FRACTION = "llama.cpp sets aside what the context needs: set context_tokens and max_sequences"
 _NO_TENSOR_PARALLEL = "llama.cpp runs on one device here; with several GPUs give --split-mode in extra_args"
 _NO_CHUNK = "llama.cpp prefills by whole batches: set max_batched_tokens"
+_ALL_TOKENS = 1_000_000
+"""More than any vocabulary has."""
 _HARDWARE = frozenset({"cpu", "cuda", "metal"})
 _RUNTIMES = frozenset({"venv", "path", "endpoint"})
 
@@ -87,7 +89,8 @@ class LlamaServer:
         return Endpoint(url=url, model=setup.model.name, tokenize_path="/tokenize", tokenize_field="content",
                         metrics_path="/metrics", usage_in_stream=True, schema_form="json_schema",
                         body={"temperature": 0.0, "cache_prompt": setup.engine.batching.prefix_caching},
-                        fixed_length={"ignore_eos": True})
+                        fixed_length={"ignore_eos": True}, logprobs_max=_ALL_TOKENS,
+                        logprobs_body={"post_sampling_probs": False, "cache_prompt": True})
 
     def notes(self, setup: Setup) -> tuple[str, ...]:
         return ()
@@ -142,7 +145,10 @@ class PythonServer:
         return Endpoint(url=url, model=setup.model.name, tokenize_path="/extras/tokenize", tokenize_field="input",
                         usage_in_stream=False, schema_form="json_object",
                         body={"temperature": 0.0, "repeat_penalty": 1.0},
-                        fixed_length={"logit_bias": {str(token): -100.0 for token in ends}} if ends else {})
+                        fixed_length={"logit_bias": {str(token): -100.0 for token in ends}} if ends else {},
+                        logprobs_refused="llama_cpp.server tells log-probabilities only with --logits_all, which keeps "
+                                         "the logits of every token of every prompt and slows it down; llama-server's "
+                                         "are of the same library")
 
     def notes(self, setup: Setup) -> tuple[str, ...]:
         if setup.engine.batching.prefix_caching:

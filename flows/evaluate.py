@@ -50,7 +50,8 @@ def provision(setup: Setup, home: Path) -> None:
 
 
 @task(name="measure", cache_policy=NO_CACHE, retries=0)
-def measure(setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeout_s: float) -> list[str]:
+def measure(setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeout_s: float,
+            with_quality: bool) -> list[str]:
     """Launch, load and stop in one task: a live process is no task result, and an engine is never reused half-dead."""
     logger = get_run_logger()
 
@@ -60,7 +61,8 @@ def measure(setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeo
         speed = point.summary.metrics.get("output_tokens_per_second", 0.0)
         logger.info("%s: %.0f tok/s, trust: %s (%s)", point.trial.label, speed, point.trust, point.trial_id)
 
-    return measure_setup(setup, trials, home, host, timeout_s=timeout_s, progress=_point, on_trial=stored)
+    return measure_setup(setup, trials, home, host, timeout_s=timeout_s, progress=_point, on_trial=stored,
+                         with_quality=with_quality)
 
 
 def _point(step: str, done: float | None = None, detail: str = "") -> None:
@@ -71,11 +73,11 @@ def _point(step: str, done: float | None = None, detail: str = "") -> None:
 
 
 @flow(name="measure setup", flow_run_name="{label}", validate_parameters=False)
-def one_setup(label: str, setup: Setup, trials: list[Trial], home: Path, host: HostInfo,
-              timeout_s: float) -> list[str]:
+def one_setup(label: str, setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeout_s: float,
+              with_quality: bool) -> list[str]:
     """One engine launch and every point on it."""
     provision(setup, home)
-    return measure(setup, trials, home, host, timeout_s)
+    return measure(setup, trials, home, host, timeout_s, with_quality)
 
 
 @flow(name="evaluate", flow_run_name="evaluate {name}", validate_parameters=False)
@@ -93,7 +95,7 @@ def evaluate(name: str, source: str, raw: dict[str, object], home: Path, fresh: 
     host = host_info()
     for setup, trials in todo.by_setup():
         state = one_setup(setup.label, setup, trials, home, host, experiment.launch_timeout_s,
-                          return_state=True)
+                          experiment.quality, return_state=True)
         _note(report, setup, state)
         store(home, setup.hardware)
     _artifact(name, expansion, home)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from engines import launch
 from engines.launch import Engine
+from flows import quality
 from flows.point import Target, take
 from models.energy import Kind
 from models.errors import EngineError
@@ -26,9 +27,10 @@ Stage = Literal["build", "checkpoint", "launch", "load"]
 
 
 def measure_setup(setup: Setup, trials: Sequence[Trial], home: Path, host: HostInfo, *, timeout_s: float = 600.0,
-                  progress: Progress = silent,
-                  on_trial: Callable[[Measurement], None] | None = None) -> list[str]:
-    """Launches a setup once and measures its trials, each stored as a bundle before the next begins.
+                  progress: Progress = silent, on_trial: Callable[[Measurement], None] | None = None,
+                  with_quality: bool = False) -> list[str]:
+    """Launches a setup once and measures its trials, each stored as a bundle before the next begins. with_quality: asks
+    it for next-token distributions before the load, unless one that computes the same was asked before.
 
     Returns the trial_ids measured. An engine that does not come up, or dies under load, is stored as a failure with
     its log and raised as EngineError; what was finished before stays.
@@ -42,6 +44,8 @@ def measure_setup(setup: Setup, trials: Sequence[Trial], home: Path, host: HostI
         with launch.launch(setup, log, progress, timeout_s=timeout_s) as engine:
             stage = "load"
             words = prompts.learn(engine.endpoint)
+            if with_quality and (reason := quality.ask(setup, engine, home, progress)):
+                progress("quality not known", None, reason)
             for trial in trials:
                 progress(trial.label)
                 measurement = measure_trial(trial, engine, words, home, host, log, progress)

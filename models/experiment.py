@@ -100,6 +100,8 @@ class Experiment(Record):
     seed: int = 0
     limits: str = "ttft_ms_p95<=500 tpot_ms_p95<=50"
     launch_timeout_s: float = Field(default=600.0, gt=0)
+    quality: bool = Field(default=True, description="ask each setup, once, for the likeliest next tokens at 64 places"
+                          " of a text: some seconds, that is 64 prompts of 134 tokens on average")
 
     @field_validator("limits")
     @classmethod

@@ -62,6 +62,16 @@ TELEMETRY: dict[str, pl.DataType] = {
     "value": pl.Float64(),
 }
 
+DISTRIBUTIONS: dict[str, pl.DataType] = {
+    "numerics_id": pl.String(),              # of the setup that told (models.specs.Setup)
+    "text_id": pl.String(),                  # of the prefixes (models.records.Asked)
+    "position": pl.Int32(),
+    "rank": pl.Int32(),                      # from 0, the likeliest
+    "token_id": pl.Int32(),                  # null where an engine tells no ids
+    "token": pl.String(),                    # its text; null where an engine tells ids only
+    "logprob": pl.Float32(),                 # natural logarithm, before any sampling setting
+}
+
 
 def empty(schema: dict[str, pl.DataType]) -> pl.DataFrame:
     """An empty frame of a schema."""

@@ -29,6 +29,12 @@ class Endpoint(Record):
         default="response_format", description="how OpenAI's APIs take a JSON schema here: as they say; completions in"
         " llama-server's own field; chat in llama_cpp.server's older form; chat with TGI's name for the schema")
     usage_in_stream: bool = True
+    logprobs_form: Literal["completions", "sglang", "tgi"] = Field(
+        default="completions", description="how it is asked for the likeliest next tokens (workloads.distributions):"
+        " OpenAI's completions, SGLang's /generate, TGI's /generate")
+    logprobs_max: int | None = Field(default=None, description="next tokens that it tells at most; None: it tells none")
+    logprobs_body: dict[str, object] = Field(default_factory=dict, description="fields added to such a request")
+    logprobs_refused: str = Field(default="", description="why it tells none")
     metrics_path: str | None = None
     reset_path: str | None = Field(default=None, description="POST here makes it forget the prompts that it has seen")
 
@@ -145,6 +151,24 @@ class Measurement(Record):
         """`ok`, or the names of the verdicts worth more than a note, worst first."""
         worst = sorted((v for v in self.verdicts if v.severity != "note"), key=lambda v: v.severity != "fatal")
         return ", ".join(v.name for v in worst) or "ok"
+
+
+class Asked(Record):
+    """What was asked of one setup for its next-token distributions: the content of `quality.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    numerics_id: str
+    setup: Setup
+    engine_version: str
+    text: str = Field(description="name of the text")
+    text_id: str = Field(description="hash of the very prefixes: only answers to the same ones are compared")
+    by: Literal["ids", "text"] = Field(description="prefixes sent as token ids, or as text cut between words")
+    positions: int
+    next_tokens: tuple[int | None, ...] = Field(description="what the text goes on with, by position; None: not known")
+    top: int = Field(description="next tokens asked for at each position")
+    asked_at: str
+    seconds: float
+    dyno_version: str = ""
 
 
 class Failure(Record):

@@ -35,14 +35,14 @@ def store_bundle(con: duckdb.DuckDBPyConnection, home: Path, bundle: Bundle, sha
                        ("hardware", setup.hardware.model_dump() | {"hardware_id": setup.hardware.hardware_id}),
                        ("workloads", _workload(workload)), ("setups", _setup(setup)),
                        ("trials", _trial(measurement, str(bundle.path.relative_to(home)), sha256))):
-        _upsert(con, table, row)
+        upsert(con, table, row)
     key = pl.lit(measurement.trial_id).alias("trial_id")
     metrics = measurement.summary.metrics
     _append(con, "metrics", pl.DataFrame({"metric": list(metrics), "value": list(metrics.values())},
                                          schema={"metric": pl.String, "value": pl.Float64}).select(key, pl.all()))
     for position, verdict in enumerate(measurement.verdicts):
         row = verdict.model_dump() | {"trial_id": measurement.trial_id, "position": position}
-        _upsert(con, "verdicts", row)
+        upsert(con, "verdicts", row)
     _append(con, "requests", bundle.requests.drop("chunk_ns").select(key, pl.all()))
     _append(con, "chunk_timings", bundle.requests.select(key, "request_index", "chunk_ns"))
     _append(con, "telemetry", bundle.telemetry.select(key, pl.all()))
@@ -51,7 +51,7 @@ def store_bundle(con: duckdb.DuckDBPyConnection, home: Path, bundle: Bundle, sha
 def store_failure(con: duckdb.DuckDBPyConnection, name: str, failure: Failure) -> None:
     """Stores a failed launch, keyed by its folder's name."""
     setup = failure.setup
-    _upsert(con, "failures", {
+    upsert(con, "failures", {
         "failure": name, "failed_at": utc(failure.failed_at), "setup_id": failure.setup_id, "setup_label": setup.label,
         "model": setup.model.name, "engine": setup.engine.engine, "variant": setup.engine.variant,
         "quantization": setup.engine.quantization, "hardware": setup.hardware.name, "stage": failure.stage,
@@ -61,7 +61,7 @@ def store_failure(con: duckdb.DuckDBPyConnection, name: str, failure: Failure) -
 
 def store_price(con: duckdb.DuckDBPyConnection, stored: StoredPrice) -> None:
     """Stores a price, in place of one of the same key."""
-    _upsert(con, "prices", {"price_id": stored.key, **stored.price.model_dump(), "given": stored.given,
+    upsert(con, "prices", {"price_id": stored.key, **stored.price.model_dump(), "given": stored.given,
                             "stored_at": stored.stored_at})
 
 
@@ -71,7 +71,8 @@ def utc(text: str) -> dt.datetime:
     return instant.astimezone(dt.UTC).replace(tzinfo=None) if instant.tzinfo else instant
 
 
-def _upsert(con: duckdb.DuckDBPyConnection, table: str, row: Row) -> None:
+def upsert(con: duckdb.DuckDBPyConnection, table: str, row: Row) -> None:
+    """Stores one row, in place of one of the same key."""
     how = "insert" if table == "verdicts" else "insert or replace"
     names, marks = ", ".join(f'"{n}"' for n in row), ", ".join("?" * len(row))
     con.execute(f"{how} into {table} ({names}) values ({marks})", list(row.values()))
@@ -107,6 +108,7 @@ def _setup(setup: Setup) -> Row:
                                       "image"})
     return row | engine.batching.model_dump() | {
         "setup_id": setup.setup_id, "label": setup.label, "model_id": content_id(setup.model),
+        "numerics_id": setup.numerics_id,
         "hardware_id": setup.hardware.hardware_id, "extra_args": list(engine.extra_args),
         "environment": json.dumps(engine.environment)}
 

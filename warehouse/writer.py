@@ -20,7 +20,7 @@ from models.capabilities import EngineAbout
 from models.errors import BundleError, UserError
 from models.progress import Progress, silent
 from models.specs import Price
-from warehouse import _disk, _project, _schema, bundles, capabilities, pricelist
+from warehouse import _disk, _project, _quality, _schema, bundles, capabilities, pricelist
 
 DATABASE = "warehouse.duckdb"
 LOCK = "warehouse.lock"
@@ -28,11 +28,13 @@ LOCK = "warehouse.lock"
 
 @dataclass(frozen=True)
 class IngestReport:
-    """Bundles stored by this call, bundles that were stored already, and what was left out with the reason."""
+    """Bundles stored by this call, bundles that were stored already, what was left out with the reason, and how many
+    setups' next-token distributions are new."""
 
     added: int = 0
     skipped: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    asked: int = 0
 
 
 def snapshot(home: Path) -> Path:
@@ -173,8 +175,9 @@ def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> I
             added += 1
         except (BundleError, OSError, ValueError, duckdb.DataError, duckdb.ConstraintException) as error:
             failed.append((path, str(error).splitlines()[0]))
-    failed += _ingest_failures(con, home) + _ingest_prices(con, home) + capabilities.ingest(con, home)
-    return IngestReport(added, skipped, failed)
+    asked, unread = _quality.ingest(con, home)
+    failed += _ingest_failures(con, home) + _ingest_prices(con, home) + unread + capabilities.ingest(con, home)
+    return IngestReport(added, skipped, failed, asked)
 
 
 def _ingest_failures(con: duckdb.DuckDBPyConnection, home: Path) -> list[tuple[Path, str]]:

@@ -107,11 +107,11 @@ def forget(endpoint: Endpoint, api_key: str | None = None) -> None:
         raise EndpointError(f"{endpoint.url} does not forget its prefix cache: {_says(answer, key)}")
 
 
-def tokenize(client: httpx.Client, endpoint: Endpoint, text: str) -> list[int] | None:
-    """Returns token ids by the server's own tokenizer; None when it has no such endpoint."""
+def tokenize(client: httpx.Client, endpoint: Endpoint, text: str, **more: object) -> list[int] | None:
+    """Returns token ids by the server's own tokenizer; None when it has no such endpoint. more: fields to ask with."""
     if endpoint.tokenize_path is None:
         return None
-    question = {"model": endpoint.model, endpoint.tokenize_field: text}
+    question = {"model": endpoint.model, endpoint.tokenize_field: text, **more}
     try:
         answer = client.post(endpoint.tokenize_path, json=question)
         found = answer.json() if answer.status_code == 200 else None

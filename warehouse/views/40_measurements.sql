@@ -48,6 +48,7 @@ select t.trial_id, t.setup_id, e.engine, e.version as engine_version, e.variant,
        p.first_content_ms_mean, p.first_content_ms_p50, p.first_content_ms_p90, p.first_content_ms_p95,
        p.first_content_ms_p99,
        p.send_delay_ms_mean, p.send_delay_ms_p50, p.send_delay_ms_p90, p.send_delay_ms_p95, p.send_delay_ms_p99,
+       q.kl_nats, q.top1_agreement, q.reference_id = q.numerics_id as is_quality_reference,
        c.price_usd_per_hour, c.tier as price_tier, c.date as price_date, c.source as price_source,
        usd_per_million_tokens(c.price_usd_per_hour, p.output_tokens_per_second) as usd_per_million_output_tokens,
        usd_per_million_tokens(c.price_usd_per_hour, p.input_tokens_per_second) as usd_per_million_input_tokens,
@@ -62,6 +63,7 @@ from trials t
 join setups s using (setup_id) join engines e using (engine_id) join models m using (model_id)
 join hardware h using (hardware_id) join workloads w using (workload_id)
 left join pivoted p using (trial_id) left join judged j using (trial_id)
+left join divergences q on q.numerics_id = s.numerics_id
 left join hardware_prices c on c.hardware_id = s.hardware_id and c.choice = 1;
 
 comment on view measurements is 'One wide row a measured trial. Start here: from measurements order by usd_per_million_output_tokens.';
@@ -87,6 +89,9 @@ comment on column measurements.cached_tokens is 'prompt tokens the engine took f
 comment on column measurements.output_tokens_per_second is 'tokens that arrived in the window, whichever request they belong to';
 comment on column measurements.chunks_per_output_token is 'below 1, several tokens share a chunk and ITL is longer than TPOT';
 comment on column measurements.output_valid_share is 'of the answers that had to obey a schema or call a tool, those that did; NULL: none had to';
+comment on column measurements.kl_nats is 'divergence of the next-token distributions from the unquantised model, nats, a lower bound; view quality has the interval and the reference';
+comment on column measurements.top1_agreement is 'share of positions at which the likeliest next token is that of the unquantised model';
+comment on column measurements.is_quality_reference is 'true: this is the unquantised one that others of its engine are compared with';
 comment on column measurements.kv_cache_tokens is 'tokens that the KV cache holds, as the engine says; NULL: it does not';
 comment on column measurements.weights_bytes is 'memory that the weights take, as the engine says';
 comment on column measurements.overhead_bytes is 'memory beside weights and KV cache, as the engine says';
