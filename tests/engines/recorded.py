@@ -13,7 +13,8 @@ from models.specs import Api, Load, Workload
 from workloads import answer, columns, dialects, schedule
 from workloads.client import Recording
 
-FOLDER = Path(__file__).parent / "samples"
+FOLDERS = [Path(__file__).parent / "samples"]
+"""Where they are; a test that brings an engine of its own adds its folder."""
 COLUMNS = ("outcome", "output_tokens", "output_tokens_source", "input_tokens", "cached_tokens", "finish_reason",
            "output_valid", "error")
 """Of models.frames.REQUESTS: those that an answer alone decides."""
@@ -61,15 +62,16 @@ class Sample(BaseModel):
     def get(self, path: str) -> Any:
         """What GET would have answered, as `Adapter.inspect` wants it."""
         found = self.paths.get(path)
-        return None if found is None else json.loads((self.folder / found).read_bytes())
+        if found is None:
+            return None
+        text = (self.folder / found).read_text()
+        return json.loads(text) if found.endswith(".json") else text
 
 
-def samples(engine: str, folder: Path = FOLDER) -> list[Sample]:
+def samples(engine: str) -> list[Sample]:
     """Every sample of an engine; [] when it has none."""
-    file = folder / engine / "samples.yaml"
-    if not file.exists():
-        return []
-    return [Sample.model_validate({**line, "folder": file.parent}) for line in
+    files = [file for folder in FOLDERS if (file := folder / engine / "samples.yaml").exists()]
+    return [Sample.model_validate({**line, "folder": file.parent}) for file in files for line in
             yaml.safe_load(file.read_text())["samples"]]
 
 
