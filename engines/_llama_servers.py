@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from engines import _llama_log
 from engines._checkpoints import GUIDED_QUANTIZATIONS, QUANTIZATIONS
 from engines._contract import Capabilities, Checkpoint, Inspection, Install, prometheus_gauges
+from models.quality import TOP
 from models.records import Endpoint
 from models.specs import Setup
 
@@ -18,8 +19,6 @@ _WITHOUT_FLASH_ATTENTION = frozenset({"f32", "f16", "bf16"})
 _NO_MEMORY_FRACTION = "llama.cpp sets aside what the context needs: set context_tokens and max_sequences"
 _NO_TENSOR_PARALLEL = "llama.cpp runs on one device here; with several GPUs give --split-mode in extra_args"
 _NO_CHUNK = "llama.cpp prefills by whole batches: set max_batched_tokens"
-_ALL_TOKENS = 1_000_000
-"""More than any vocabulary has."""
 _HARDWARE = frozenset({"cpu", "cuda", "metal"})
 _RUNTIMES = frozenset({"venv", "path", "endpoint"})
 
@@ -89,7 +88,7 @@ class LlamaServer:
         return Endpoint(url=url, model=setup.model.name, tokenize_path="/tokenize", tokenize_field="content",
                         metrics_path="/metrics", usage_in_stream=True, schema_form="json_schema",
                         body={"temperature": 0.0, "cache_prompt": setup.engine.batching.prefix_caching},
-                        fixed_length={"ignore_eos": True}, logprobs_max=_ALL_TOKENS,
+                        fixed_length={"ignore_eos": True}, logprobs_max=TOP,
                         logprobs_body={"post_sampling_probs": False, "cache_prompt": True})
 
     def notes(self, setup: Setup) -> tuple[str, ...]:

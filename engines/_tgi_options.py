@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engines import _hardware, _ports
 from models.errors import Unsupported
+from models.quality import TOP
 from models.specs import Setup
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16"}
@@ -59,7 +60,8 @@ def options(setup: Setup, model: str, host: str, port: int) -> list[str]:
     socket = Path(tempfile.gettempdir()) / f"text-generation-server-{port}"
     words = ["--model-id", model, "--hostname", host, "--port", str(port), "--prometheus-port",
              str(_ports.free_port()), "--shard-uds-path", str(socket), "--master-port", str(_ports.free_port()),
-             "--num-shard", str(batching.tensor_parallel), "--usage-stats", "off"]
+             "--num-shard", str(batching.tensor_parallel), "--usage-stats", "off",
+             "--max-top-n-tokens", str(TOP)]
     if engine.quantization in DTYPES:
         words += ["--dtype", DTYPES[engine.quantization]]
     else:  # it refuses --dtype beside it

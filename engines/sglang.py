@@ -15,6 +15,7 @@ from engines import _checkpoints, _hf_checkpoints, _packages, _sglang_options, _
 from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
 from models.errors import UserError
 from models.progress import Progress
+from models.quality import TOP
 from models.records import Endpoint
 from models.specs import Setup
 
@@ -98,7 +99,8 @@ class SGLang(Adapter):
         return Endpoint(url=url, model=setup.model.name, tokenize_path="/tokenize", tokenize_field="prompt",
                         metrics_path="/metrics", reset_path="/flush_cache", usage_in_stream=True,
                         body={"temperature": 0.0},
-                        fixed_length={"ignore_eos": True})
+                        fixed_length={"ignore_eos": True}, logprobs_form="sglang", logprobs_max=TOP,
+                        logprobs_body={"return_text_in_logprobs": False})
 
     def health_path(self, variant: str | None) -> str | None:
         """503 until it is warm; generates nothing, by the environment that `command` sets."""

@@ -15,6 +15,7 @@ from engines import _hf_checkpoints, _tgi_client, _tgi_options, _tgi_says
 from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
 from models.errors import Unsupported, UserError
 from models.progress import Progress
+from models.quality import TOP
 from models.records import Endpoint
 from models.specs import Setup
 
@@ -23,6 +24,8 @@ _VERSION = "3.3.7"
 _IMAGE = "ghcr.io/huggingface/text-generation-inference"
 _SUFFIX = {"rocm": "-rocm", "cpu": "-intel-cpu"}
 """Of the image's tag, by hardware; NVIDIA's has none."""
+_TOP_N_TOKENS_MAX = 5
+"""Next tokens that it tells where nobody said otherwise."""
 _PROGRAM = "text-generation-launcher"
 _CAN = Capabilities(
     quantizations=(*_tgi_options.DTYPES, *_tgi_options.QUANTIZE), kv_types=tuple(_tgi_options.KV_TYPES),
@@ -44,7 +47,7 @@ class TGI(Adapter):
         "--model-id", "--hostname", "-p", "--prometheus-port", "--shard-uds-path", "--master-port", "--num-shard",
         "--sharded", "--usage-stats", "--dtype", "--quantize", "--kv-cache-dtype", "--max-batch-size",
         "--max-batch-prefill-tokens", "--max-total-tokens", "--max-input-tokens", "--max-input-length",
-        "--cuda-memory-fraction", "--json-output"})
+        "--cuda-memory-fraction", "--max-top-n-tokens", "--json-output"})
 
     known_failures: ClassVar[Mapping[str, str]] = {
         "unknown model": "TGI takes a model's name for that of a LoRA adapter, and passes over one that is not loaded"}
@@ -85,7 +88,8 @@ class TGI(Adapter):
         that name. It has no ignore_eos: answers end where the model ends them, and are counted."""
         return Endpoint(url=url, model="tgi", tokenize_path="/tokenize", tokenize_field="inputs",
                         metrics_path="/metrics", usage_in_stream=True, schema_form="value",
-                        body={"temperature": 0.0})
+                        body={"temperature": 0.0}, logprobs_form="tgi",
+                        logprobs_max=_TOP_N_TOKENS_MAX if setup.engine.runtime == "endpoint" else TOP)
 
     def health_path(self, variant: str | None) -> str | None:
         return "/health"

@@ -31,6 +31,8 @@ Key = int | str
 Estimate = tuple[float, float, float]
 """Value, lower and upper bound."""
 
+TOP = 1000
+"""Next tokens asked for at each position: nearly all of a trained model's mass; every one costs a line of JSON."""
 ROUNDING = 1e-5
 """A rest below this on both sides is the rounding of single-precision log-probabilities, and no mass."""
 TINY, ROUNDS_MAX = 1e-12, 500

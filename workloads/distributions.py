@@ -22,6 +22,7 @@ from models.errors import EndpointError
 from models.frames import DISTRIBUTIONS
 from models.identity import Record, content_id
 from models.progress import Progress, silent
+from models.quality import TOP
 from models.records import Endpoint
 from workloads.address import Address, bearer, http, redacted
 from workloads.control import tokenize
@@ -29,8 +30,6 @@ from workloads.control import tokenize
 TEXT = "quality-1"
 """Name of the text, in workloads/data; another text gets another name."""
 POSITIONS, FIRST, STRIDE, WORDS_STRIDE = 64, 8, 4, 3
-TOP = 1000
-"""Of the usual vocabulary this is nearly all of a trained model's mass; every one costs a line of JSON."""
 TIMEOUT_S = 120.0
 UNCLEAR = "�"
 """Tokens that are no whole character all look like this: by text they cannot be told apart."""

@@ -49,7 +49,8 @@ def test_a_plain_setup_takes_one_gpu_and_lets_requests_wait() -> None:
     assert {got.pop(option).isdigit() for option in ("--prometheus-port", "--master-port")} == {True}
     assert got.pop("--shard-uds-path").endswith("-3000")
     assert got == {"--model-id": "folder", "--hostname": "0.0.0.0", "--port": "3000", "--num-shard": "1",
-                   "--usage-stats": "off", "--dtype": "float16", "--max-concurrent-requests": "4096"}
+                   "--usage-stats": "off", "--max-top-n-tokens": "1000", "--dtype": "float16",
+                   "--max-concurrent-requests": "4096"}
     assert options(setup(extra_args=("--max-concurrent-requests", "8")))["--max-concurrent-requests"] == "8"
 
 
