@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,7 +37,8 @@ _SETTINGS = {
     "device_config": ("device",),
 }
 """Of /server_info: what decides speed, by vLLM's own names."""
-_IN_LOG = ("dtype", "quantization", "enforce_eager", "enable_prefix_caching", "tensor_parallel_size")
+_IN_LOG = ("dtype", "quantization", "enforce_eager", "enable_prefix_caching", "tensor_parallel_size", "max_num_seqs",
+           "max_num_batched_tokens", "policy")
 
 
 def gauges(text: str) -> dict[str, float]:
@@ -47,13 +49,14 @@ def gauges(text: str) -> dict[str, float]:
         found["prompt_tokens"] -= found.pop("_cached", 0.0)
     size = _kv_tokens(_cache_config(text))
     if size and "kv_cache_usage" in found:
-        found["kv_cache_tokens"] = found["kv_cache_usage"] * size
+        found["kv_cache_tokens"] = round(found["kv_cache_usage"] * size)
     return found
 
 
 def inspection(get: Callable[[str], Any], log: str) -> Inspection:
     """From /server_info where it answers, else from the metrics and the log; memory from the log only."""
-    info = (get(SERVER_INFO) or {}).get("vllm_config") or {}
+    # The first time it describes the machine as well, which may take longer than anybody waits, and remembers that.
+    info = (get(SERVER_INFO) or get(SERVER_INFO) or {}).get("vllm_config") or {}
     metrics = get("/metrics")
     cache = info.get("cache_config") or (_cache_config(metrics) if isinstance(metrics, str) else {})
     served = ((get("/v1/models") or {}).get("data") or [{}])[0]
@@ -67,17 +70,32 @@ def _settings(info: Mapping[str, Any], log: str) -> dict[str, str | int | float 
     found: dict[str, str | int | float | bool | None] = {}
     for part, names in _SETTINGS.items():
         found |= {name: info[part][name] for name in names if name in info.get(part, {})}
-    if not found:
-        line = re.search(r"with config: (.*)", log)
-        for name in _IN_LOG if line else ():
-            if value := re.search(rf"\b{name}=([^,\s]+)", line[1]):  # type: ignore[index]  # there is a line
-                found[name] = {"None": None, "True": True, "False": False}.get(value[1], value[1])
-        if budget := re.search(r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)", log):
-            found["max_num_batched_tokens"] = int(budget[1])
+    found = found or _logged_settings(log)
     if isinstance(dtype := found.get("dtype"), str):
         found["dtype"] = dtype.removeprefix("torch.")
     bound = re.findall(r"local_rank=\d+, core ids=\[([\d, ]+)\]", log)
     return found | ({"omp_cpus": "|".join(b.replace(" ", "") for b in bound)} if bound else {})
+
+
+def _logged_settings(log: str) -> dict[str, str | int | float | bool | None]:
+    """What the log tells of the configuration: a part of it, and what was asked for of the rest."""
+    found: dict[str, str | int | float | bool | None] = {}
+    resolved, asked = re.search(r"with config: (.*)", log), re.search(r"non-default args: \{(.*)\}", log)
+    for line, form in ((asked, r"'{}': ([^,}}]+)"), (resolved, r"\b{}=([^,\s]+)")):
+        for name in _IN_LOG if line else ():
+            if value := re.search(form.format(name), line[1]):  # type: ignore[index]  # there is a line
+                found[name] = _value(value[1].strip("'"))
+    if budget := re.search(r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)", log):
+        found["max_num_batched_tokens"] = int(budget[1])
+    return found
+
+
+def _value(text: str) -> str | int | float | bool | None:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if value is None or isinstance(value, str | int | float | bool) else text
 
 
 def _cache_config(metrics: str) -> dict[str, str]:

@@ -43,6 +43,10 @@ FORMS: dict[str, Form] = {
     "W8A16-INT8": Form(_GPU),
     "GPTQ-INT4": Form(),
     "AWQ-INT4": Form(),
+    "AUTOROUND-INT4": Form(),
+    "GPTQ-INT8": Form(_GPU),
+    "QUARK": Form(_GPU),
+    "MODELOPT-FP8": Form(_CUDA),
     "BNB-NF4": Form(_CUDA, method="bitsandbytes", before="0.28.0"),
     "BNB-INT8": Form(_CUDA, before="0.28.0"),
     "MXFP4": Form(_GPU),
@@ -50,6 +54,8 @@ FORMS: dict[str, Form] = {
     "NVFP4": Form(_CUDA),
 }
 """By dyno's names. Read in the sources of 0.26 to 0.32; which of them ran on a CPU, tests/engines/test_vllm.py says."""
+ONLINE = frozenset(name for name, form in FORMS.items() if form.method)
+"""What vLLM makes itself."""
 
 KV_TYPES = {"f16": "auto", "bf16": "auto", "f32": "auto", "fp8": "fp8", "fp8_e5m2": "fp8_e5m2",
             "fp8_per_token_head": "fp8_per_token_head", "int8_per_token_head": "int8_per_token_head",

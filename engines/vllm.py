@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engines import _hf_checkpoints, _packages, _vllm_install, _vllm_said, _vllm_settings
+from engines import _hf_checkpoints, _hf_config, _packages, _vllm_install, _vllm_said, _vllm_settings
 from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
 from engines._hardware import nvidia_gpus
-from engines._vllm_settings import FORMS, KV_TYPES
-from models.errors import Unsupported
+from engines._vllm_settings import FORMS, KV_TYPES, ONLINE
 from models.progress import Progress
+from models.quality import TOP
 from models.records import Endpoint
 from models.specs import Setup
 
@@ -21,6 +21,11 @@ _DEFAULT_CONTEXT_TOKENS = 4096
 _CPU_KV_GIB = 4
 """KV cache on a CPU where no memory_fraction is given: as much as vLLM's CPU build took by itself until it took nearly
 all memory; less than a quarter of the memory in any case."""
+_TOOL_PARSERS = {"<|python_tag|>": "llama3_json", "[TOOL_CALLS]": "mistral", "<｜tool▁calls▁begin｜>": "deepseek_v3"}
+"""How a model writes its calls, which vLLM wants to be told before it takes any tools, by the token that begins one;
+`hermes` for all others (Qwen and many more, and it starts with any tokenizer)."""
+_LOGPROBS_MAX = 20
+"""Next tokens that it tells where nobody said otherwise."""
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
@@ -32,7 +37,8 @@ class Vllm(Adapter):
     owned_options = frozenset(
         spelt for option in (
             "--model", "--served-model-name", "--host", "--dtype", "--quantization", "-q", "--kv-cache-dtype",
-            "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--enable-chunked-prefill",
+            "--max-model-len", "--max-logprobs", "--max-num-seqs", "--max-num-batched-tokens",
+            "--enable-chunked-prefill",
             "--no-enable-chunked-prefill", "--long-prefill-token-threshold", "--enable-prefix-caching",
             "--no-enable-prefix-caching", "--scheduling-policy", "--gpu-memory-utilization",
             "--device-memory-utilization", "--kv-cache-memory-bytes", "--tensor-parallel-size", "-tp")
@@ -57,24 +63,13 @@ class Vllm(Adapter):
 
     def check_more(self, setup: Setup) -> None:
         _vllm_settings.check(setup)
+        _hf_checkpoints.check_hf(setup.model, setup.engine.quantization, ONLINE)
 
     def install(self, setup: Setup, progress: Progress) -> Install:
         return _vllm_install.install(setup, progress)
 
     def checkpoint(self, setup: Setup, progress: Progress) -> Checkpoint:
-        """Weights that have the quantisation, or unquantised ones that vLLM quantises while it loads them."""
-        name, model = setup.engine.quantization, setup.model
-        made_by_vllm = bool(FORMS[name].method)
-        if not (made_by_vllm and model.source == "synthetic"):
-            try:
-                return _hf_checkpoints.hf_checkpoint(model, name, progress)
-            except Unsupported:
-                if not made_by_vllm:
-                    raise
-        try:
-            return _hf_checkpoints.hf_checkpoint(model, "BF16", progress)
-        except Unsupported:
-            return _hf_checkpoints.hf_checkpoint(model, "F16", progress)
+        return _hf_checkpoints.hf_checkpoint(setup.model, setup.engine.quantization, progress, ONLINE)
 
     def command(self, setup: Setup, install: Install, checkpoint: Checkpoint, port: int) -> Command:
         engine = setup.engine
@@ -91,7 +86,8 @@ class Vllm(Adapter):
             "VLLM_CPU_OMP_THREADS_BIND", "")
         return Command(
             argv=(*install.program, *model, "--served-model-name", setup.model.name, "--host", install.host,
-                  "--port", str(port), "--max-model-len", str(context), *words, *engine.extra_args),
+                  "--port", str(port), "--max-model-len", str(context), "--max-logprobs", str(TOP), *words,
+                  *engine.extra_args),
             environment=own, threads=_vllm_settings.threads(setup) if bound else None, context_tokens=context,
             notes=(*checkpoint.notes, *notes))
 
@@ -102,7 +98,9 @@ class Vllm(Adapter):
         return Endpoint(url=url, model=setup.model.name, tokenize_path="/tokenize", tokenize_field="prompt",
                         metrics_path="/metrics", usage_in_stream=True, body={"temperature": 0.0},
                         reset_path="/reset_prefix_cache" if caches else None,
-                        fixed_length={"ignore_eos": True})
+                        fixed_length={"ignore_eos": True},
+                        logprobs_max=_LOGPROBS_MAX if setup.engine.runtime == "endpoint" else TOP,
+                        logprobs_body={"return_tokens_as_token_ids": True})
 
     def health_path(self, variant: str | None) -> str | None:
         return "/health"
@@ -135,7 +133,8 @@ def _options(setup: Setup, checkpoint: Checkpoint) -> list[str]:
     engine, b = setup.engine, setup.engine.batching
     form, dtype = FORMS[engine.quantization], _dtype(setup)
     words = ["--dtype", dtype, "--generation-config", "vllm", "--enable-prompt-tokens-details",
-             "--disable-uvicorn-access-log",
+             "--disable-uvicorn-access-log", "--enable-auto-tool-choice", "--tool-call-parser",
+             _tool_parser(checkpoint.path),
              "--enable-prefix-caching" if b.prefix_caching else "--no-enable-prefix-caching"]
     if form.method and not _is_quantized(checkpoint.path):
         words += ["--quantization", form.method]
@@ -163,6 +162,14 @@ def _dtype(setup: Setup) -> str:
     return FORMS[setup.engine.quantization].dtype or ("bfloat16" if setup.engine.kv_type == "bf16" else "auto")
 
 
+def _tool_parser(folder: Path) -> str:
+    try:
+        tokenizer = (folder / "tokenizer.json").read_text()
+    except OSError:
+        return "hermes"
+    return next((parser for token, parser in _TOOL_PARSERS.items() if f'"{token}"' in tokenizer), "hermes")
+
+
 def _environment(setup: Setup) -> tuple[dict[str, str], list[str]]:
     """What is set by environment variables, and what is worth telling of it."""
     b, here = setup.engine.batching, setup.engine.runtime != "kubernetes"
@@ -188,4 +195,4 @@ def _is_quantized(folder: Path) -> bool:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         return False
-    return bool(config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config"))
+    return _hf_config.quantization_config(config) is not None
