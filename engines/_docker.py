@@ -31,7 +31,9 @@ from models.specs import Setup
 if TYPE_CHECKING:
     from docker import DockerClient
 
-_PASSED_ON = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+_ROCM = (Path("/dev/kfd"), Path("/dev/dri"))
+"""What AMD's GPUs are reached by."""
+_PASSED_ON = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 """Variables of dyno's own that say which GPUs it may use; a process would inherit them."""
 
 
@@ -88,7 +90,16 @@ def create_options(setup: Setup, image: str, command: Command, mounts: list[Path
         options["cpuset_cpus"] = ",".join(map(str, sorted(cpus)))
     if setup.hardware.kind == "cuda":
         options["device_requests"] = [{"count": -1, "capabilities": [["gpu"]]}]
+    if setup.hardware.kind == "rocm":
+        there = [p for p in _ROCM if p.exists()]
+        options |= {"devices": [f"{p}:{p}:rwm" for p in there], "group_add": _groups(there)}
     return options
+
+
+def _groups(devices: list[Path]) -> list[str]:
+    """The groups that may open them, by number: the image may call them something else."""
+    nodes = [n for d in devices for n in ([d] if not d.is_dir() else d.glob("render*"))]
+    return sorted({str(n.stat().st_gid) for n in nodes})
 
 
 def to_paste(options: dict[str, Any]) -> str:
@@ -102,6 +113,8 @@ def to_paste(options: dict[str, Any]) -> str:
     words += [f"--memory={limit}"] if (limit := options.get("mem_limit")) else []
     words += [f"--cpuset-cpus={cpus}"] if (cpus := options.get("cpuset_cpus")) else []
     words += ["--gpus=all"] if "device_requests" in options else []
+    words += [f"--device={d}" for d in options.get("devices", ())]
+    words += [f"--group-add={g}" for g in options.get("group_add", ())]
     return shlex.join([*words, f"--entrypoint={options['entrypoint'][0]}", options["image"],
                        *redacted_argv(options["command"])])
 

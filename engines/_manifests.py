@@ -11,7 +11,6 @@ from engines._process import redacted, redacted_argv
 MANAGED = "app.kubernetes.io/managed-by=dyno"
 """Selects everything that dyno made."""
 _LAUNCH = "dyno/launch"
-_GPU = "nvidia.com/gpu"
 _STOP_S = 5
 
 
@@ -29,6 +28,7 @@ class Wanted:
     cache: str
     claim: str | None = None
     gpus: int = 0
+    gpu_resource: str = "nvidia.com/gpu"
     node_selector: Mapping[str, str] | None = None
     service_type: str = "ClusterIP"
 
@@ -70,8 +70,8 @@ def _pod(wanted: Wanted, secret: Mapping[str, str], blotted: bool) -> dict[str, 
     if wanted.node_selector:
         pod["nodeSelector"] = dict(wanted.node_selector)
     if wanted.gpus:
-        container["resources"] = {"limits": {_GPU: str(wanted.gpus)}}
-        pod["tolerations"] = [{"key": _GPU, "operator": "Exists", "effect": "NoSchedule"}]
+        container["resources"] = {"limits": {wanted.gpu_resource: str(wanted.gpus)}}
+        pod["tolerations"] = [{"key": wanted.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}]
     return pod
 
 

@@ -35,12 +35,10 @@ def docker_api(llama_server: Path) -> Iterator[str]:
     """Yields the address of a Docker API that has IMAGE. Its folder is a short one, for a socket's path is."""
     folder = Path(tempfile.mkdtemp(prefix="dyno-podman-"))
     (folder / "containers.conf").write_text(_CONFIG)
-    podman = ["podman", "--root", folder / "root", "--runroot", folder / "run", "--tmpdir", folder / "tmp",
-              "--storage-driver", "overlay"]
     env = {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}
     socket = folder / "p.sock"
     try:
-        _import(podman, env, folder, llama_server)
+        podman = _import(env, folder, llama_server)
         with subprocess.Popen([*podman, "system", "service", "--time=0", f"unix://{socket}"], env=env, cwd=folder,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as service:
             try:
@@ -49,14 +47,15 @@ def docker_api(llama_server: Path) -> Iterator[str]:
                     time.sleep(0.05)
                 yield f"unix://{socket}"
             finally:
+                subprocess.run([*podman, "rm", "--all", "--force"], env=env, capture_output=True)
                 service.terminate()
     finally:
-        subprocess.run([*podman, "rm", "--all", "--force"], env=env, capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _import(podman: list[object], env: dict[str, str], folder: Path, llama_server: Path) -> None:
-    """Makes IMAGE: llama-server in /app, with the libraries it needs."""
+def _import(env: dict[str, str], folder: Path, llama_server: Path) -> list[object]:
+    """Makes IMAGE: llama-server in /app, with the libraries it needs. Returns the podman that has it: where the disk
+    does not allow for layers, one that copies them."""
     root = folder / "rootfs"
     shutil.copytree(llama_server.parent, root / "app", symlinks=True)
     (root / "tmp").mkdir()
@@ -66,6 +65,12 @@ def _import(podman: list[object], env: dict[str, str], folder: Path, llama_serve
             (place := root / library.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, place)
     subprocess.run(["tar", "-C", root, "-cf", folder / "rootfs.tar", "."], check=True)
-    subprocess.run([*podman, "import", folder / "rootfs.tar", IMAGE], env=env, check=True, capture_output=True)
     shutil.rmtree(root)
-    (folder / "rootfs.tar").unlink()
+    for driver in ("overlay", "vfs"):
+        podman: list[object] = ["podman", "--root", folder / driver, "--runroot", folder / "run", "--tmpdir",
+                                folder / "tmp", "--storage-driver", driver]
+        done = subprocess.run([*podman, "import", folder / "rootfs.tar", IMAGE], env=env, capture_output=True,
+                              text=True)
+        if done.returncode == 0:
+            return podman
+    raise RuntimeError(done.stderr)

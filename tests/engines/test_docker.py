@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import polars as pl
 import psutil
 import pytest
 
 from engines import _docker, _llama_build, _owner
 from engines._contract import Command, Install
 from engines.launch import launch, prepare
+from flows.measure import measure_setup
 from models.errors import BuildFailed, EngineDied, LaunchFailed, MissingTool, Unsupported, UserError
 from models.progress import silent
-from models.specs import HardwareSpec, Setup
+from models.records import HostInfo
+from models.specs import HardwareSpec, Load, Setup, Trial
 from tests.engines import containers
+from warehouse import bundles
+from workloads import catalogue
 
 Make = Callable[..., Setup]
 OWNER = """
@@ -92,6 +97,21 @@ def test_the_real_llama_server_is_launched_in_a_container(client: docker.DockerC
         assert mount["Source"] == mount["Destination"] and mount["Source"].endswith(".gguf") and not mount["RW"]
     assert "llama_server: " in (tmp_path / "log").read_text()
     assert pids and gone(pids)
+
+
+@pytest.mark.engine
+def test_a_point_is_measured_in_a_container(client: docker.DockerClient, contained: Make, tmp_path: Path) -> None:
+    """As in an evaluation, but for Prefect: what the container's processes took is seen from outside."""
+    setup = contained()
+    workload = catalogue.load({"name": "chat", "scale": {"input": 0.02, "output": 0.02}})
+    trial = Trial(setup=setup, workload=workload, load=Load(concurrency=2, requests=8))
+    (measured,) = measure_setup(setup, [trial], tmp_path, HostInfo())
+    found = bundles.read_measurement(tmp_path, measured)
+    assert found.summary.requests_ok == 8 and found.summary.requests_failed == 0
+    assert str(found.run.image).startswith(containers.IMAGE)
+    said = pl.read_parquet(tmp_path / "bundles" / measured / "telemetry.parquet").filter(source="engine")
+    assert {"cpu_percent", "rss_bytes"} <= set(said["metric"]) and said["value"].max() > 1e6
+    assert "llama_server: " in (tmp_path / "bundles" / measured / "engine.log").read_text()
 
 
 def _words(process: psutil.Process) -> list[str]:

@@ -67,6 +67,8 @@ def test_gpus_are_a_limit_and_their_taint_is_borne() -> None:
     spec = _manifests.manifests(wanted(gpus=2))["Pod"]["spec"]
     assert spec["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "2"}}
     assert spec["tolerations"][0]["key"] == "nvidia.com/gpu"
+    amd = _manifests.manifests(wanted(gpus=1, gpu_resource="amd.com/gpu"))["Pod"]["spec"]
+    assert amd["containers"][0]["resources"] == {"limits": {"amd.com/gpu": "1"}}
     assert "resources" not in _manifests.manifests(wanted())["Pod"]["spec"]["containers"][0]
 
 
