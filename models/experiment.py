@@ -251,8 +251,9 @@ def _setups(experiment: Experiment, models: list[ModelSpec], hardware: HardwareS
                                  entry.kv_types or experiment.kv_types, entry.batching or experiment.batching)
         for model, quantization, kv_type, batching in grid:
             spec = EngineSpec(engine=entry.engine, variant=entry.variant, version=version, quantization=quantization,
-                              kv_type=kv_type, batching=batching, runtime=entry.runtime, path=entry.path, image=entry.image,
-                              url=entry.url, extra_args=entry.extra_args, environment=entry.environment)
+                              kv_type=kv_type, batching=batching, runtime=entry.runtime, path=entry.path,
+                              image=entry.image, url=entry.url, extra_args=entry.extra_args,
+                              environment=entry.environment)
             yield Setup(model=model, engine=spec, hardware=hardware), f"engines[{i}]"
 
 

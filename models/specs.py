@@ -121,6 +121,11 @@ class HardwareSpec(Record):
         return content_id(self)
 
 
+_SAID = (("max_batched_tokens", "tokens a step"), ("prefill_chunk_tokens", "a prefill chunk"),
+         ("memory_fraction", "of the memory"), ("tensor_parallel", "GPUs"))
+"""Settings of Batching that a label names where they were set."""
+
+
 class Setup(Record):
     """What one launch of an engine has."""
 
@@ -140,10 +145,14 @@ class Setup(Record):
 
     @property
     def label(self) -> str:
-        """`llama-server Q8_0, 4 sequences`."""
-        n = self.engine.batching.max_sequences
-        tail = f", {n} sequence{'s' if n != 1 else ''}" if n else ""
-        return f"{self.engine.label} {self.engine.quantization}{tail}"
+        """`llama-server Q8_0, 4 sequences`, and what else of its batching and KV cache was asked for."""
+        engine, batching = self.engine, self.engine.batching
+        n = batching.max_sequences
+        words = [f"{engine.label} {engine.quantization}", f"{n} sequence{'s' if n != 1 else ''}" if n else ""]
+        words += [f"KV {engine.kv_type}" if engine.kv_type != "f16" else "",
+                  *(f"{value:g} {what}" for name, what in _SAID if (value := getattr(batching, name)) not in (None, 1)),
+                  "prefix cache" if batching.prefix_caching else "", batching.scheduling_policy or ""]
+        return ", ".join(filter(None, words))
 
 
 class Trial(Record):
