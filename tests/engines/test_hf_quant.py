@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import deserialize
 
 from engines import _hf_quant, _safetensors, _synthetic
 from engines._checkpoints import check_hf, hf_checkpoint, resolve_model
@@ -26,6 +27,13 @@ def nibbles(words: Array, order: tuple[int, ...] = tuple(range(8))) -> Array:
     found = np.empty_like(values)
     found[..., list(order)] = values
     return found.reshape(*words.shape[:-1], -1).astype(np.float32)
+
+
+def stored(tensors: dict[str, Array], folder: Path) -> dict[str, Array]:
+    """As it is on the disk."""
+    _safetensors.save(tensors, folder)
+    data = (folder / "model.safetensors").read_bytes()
+    return {name: np.frombuffer(t["data"], tensors[name].dtype).reshape(t["shape"]) for name, t in deserialize(data)}
 
 
 def unpack_gptq(t: dict[str, Array]) -> Array:
@@ -57,9 +65,9 @@ def unpack_rows(t: dict[str, Array]) -> Array:
     ("W8A8-INT8", unpack_rows, 0.01), ("W8A8-FP8", unpack_rows, 0.03)])
 @pytest.mark.parametrize("shift", [0.0, 0.02])
 def test_unpacked_it_is_nearly_what_it_was(name: str, unpack: Callable[[dict[str, Array]], Array], error: float,
-                                           shift: float) -> None:
+                                           shift: float, tmp_path: Path) -> None:
     weights = (np.random.default_rng(0).standard_normal((ROWS, COLUMNS)) * 0.05 + shift).astype(np.float32)
-    again = unpack(SCHEMES[name].pack(weights, GROUP))
+    again = unpack(stored(SCHEMES[name].pack(weights, GROUP), tmp_path))
     assert np.sqrt(np.mean((again - weights) ** 2)) < error * weights.std()
     nothing = np.zeros((ROWS, COLUMNS), np.float32)
     assert not unpack(SCHEMES[name].pack(nothing, GROUP)).any()
