@@ -34,6 +34,21 @@ def failures() -> pl.DataFrame:
     return _query(str(home()), reader.stamp(home()), "from failures order by failed_at desc")
 
 
+def capabilities() -> pl.DataFrame:
+    """What each engine can do, in the adapters' order, with `label` (the server); empty in an older snapshot."""
+    if "capabilities" not in schema()["name"]:
+        return pl.DataFrame()
+    return _query(str(home()), reader.stamp(home()), "select *, coalesce(variant, engine) as label from capabilities "
+                  "order by engine, variant nulls first, position")
+
+
+def measured_versions() -> pl.DataFrame:
+    """Servers by engine version, with how often each was measured; the newest measured first."""
+    return _query(str(home()), reader.stamp(home()),
+                  "select coalesce(variant, engine) as label, engine_version, count(*) as trials from measurements "
+                  "group by all order by max(started_at) desc")
+
+
 def requests(trial_id: str) -> pl.DataFrame:
     """The requests of one trial."""
     return _requests(str(home()), reader.stamp(home()), trial_id)

@@ -28,7 +28,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-COMMANDS = ("demo", "evaluate", "load", "capacity", "sql", "runs", "show", "price", "rebuild", "doctor", "explore")
+COMMANDS = ("demo", "evaluate", "engines", "load", "capacity", "sql", "runs", "show", "price", "rebuild", "doctor",
+            "explore")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,4 +1,4 @@
-"""Each of the explorer's four views in a real browser, against a warehouse that real servers were measured into."""
+"""Each of the explorer's five views in a real browser, against a warehouse that real servers were measured into."""
 
 from __future__ import annotations
 
@@ -170,6 +170,17 @@ def test_sql_answers_from_the_address_and_from_the_editor(page: Page, explorer: 
     assert tabled(page, fastest)
 
 
+def test_engines_says_what_each_can_do_and_which_version_was_measured(page: Page, explorer: str, rows: Rows) -> None:
+    page.goto(explorer + "/engines?kind=Batching")
+    expect(page.locator("table.can th")).to_contain_text(["llama-server", "llama_cpp.server"])
+    expect(page.get_by_text("llama.cpp sets aside what the context needs")).to_be_visible()
+    server = [r for r in rows if r["variant"] == "llama-server"]
+    page.wait_for_function("wanted => document.body.innerHTML.includes(wanted)",
+                           arg=f"{server[0]['engine_version']} ({len(server)} trials)")
+    press(page, "Quantisations")
+    expect(page.locator("table.can td").get_by_text("Q4_K_M")).to_be_visible()
+
+
 def test_a_row_leads_to_its_run(page: Page, explorer: str, rows: Rows) -> None:
     page.goto(explorer + "/" + WIDE)
     assert tabled(page, rows[0]["engine"] if rows[0]["variant"] is None else rows[0]["variant"])
@@ -184,7 +195,8 @@ def test_a_row_leads_to_its_run(page: Page, explorer: str, rows: Rows) -> None:
 
 def test_nothing_is_wider_than_a_phone(page: Page, explorer: str) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
-    for view, sign in (("", "output tokens"), ("curves", "against load"), ("runs", "Requests in time"), ("sql", "Run")):
+    for view, sign in (("", "output tokens"), ("curves", "against load"), ("runs", "Requests in time"), ("sql", "Run"),
+                       ("engines", "openai_api")):
         page.goto(f"{explorer}/{view}")
         expect(page.get_by_test_id("stMainBlockContainer").get_by_text(sign).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
