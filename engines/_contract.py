@@ -83,9 +83,9 @@ class Install:
     """Names of the options it knows, where that was asked; empty means unknown."""
     image: str | None = None
     """Of the container in which `program` is to be started, for the runtimes that have one."""
-
     host: str = "127.0.0.1"
     """The address that its server has to listen at: a container or pod may have to be reached from outside."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -177,6 +177,7 @@ class Adapter(ABC):
         if engine.runtime == "endpoint":
             return  # its settings are somebody else's: they describe it
         _one_of("model.source", setup.model.source, can.model_sources, label)
+        _check_container(setup)
         if setup.model.format and setup.model.format not in can.features:
             raise Unsupported("model", f"{setup.model.name} is {setup.model.format}, which {label} does not read")
         _one_of("hardware.kind", setup.hardware.kind, can.hardware, label)
@@ -189,7 +190,6 @@ class Adapter(ABC):
                 raise Unsupported("engine.extra_args", f"{option} is set by dyno itself")
         self.check_more(setup)
 
-        _check_container(setup)
     def _check_batching(self, batching: Batching, can: Capabilities, label: str) -> None:
         for name, default in Batching():
             if getattr(batching, name) != default and name not in can.batching:
@@ -220,8 +220,8 @@ class Adapter(ABC):
         return None
 
     def inspect(self, variant: str | None, get: Callable[[str], Any], log: str = "") -> Inspection:
-        """What it resolved its settings to; `get(path)` fetches JSON from it, None where it does not answer; `log` is
-        what it wrote until it was ready."""
+        """What it resolved its settings to; `get(path)` fetches JSON from it (plain text as it is), None where it does
+        not answer; `log` is what it wrote until it was ready."""
         return Inspection()
 
     def probe(self, setup: Setup, endpoint: Endpoint, timeout_s: float) -> None:  # noqa: B027  a hook
@@ -248,11 +248,6 @@ def _one_of(name: str, value: str, allowed: frozenset[str] | tuple[str, ...], la
         raise Unsupported(name, f"{label} has no {value!r}: it has {known}")
 
 
-def _check_context(setup: Setup) -> None:
-    wanted, architecture = setup.engine.batching.context_tokens, setup.model.architecture
-    if wanted and architecture and wanted > architecture.context_tokens:
-        raise Unsupported("engine.batching.context_tokens",
-                          f"{setup.model.name} was made for {architecture.context_tokens} tokens, not {wanted}")
 def _check_container(setup: Setup) -> None:
     contained = setup.engine.runtime in ("docker", "kubernetes")
     if setup.engine.image and not contained:
@@ -261,3 +256,8 @@ def _check_container(setup: Setup) -> None:
         raise Unsupported("engine.runtime", f"{setup.engine.runtime}: a container cannot use Metal")
 
 
+def _check_context(setup: Setup) -> None:
+    wanted, architecture = setup.engine.batching.context_tokens, setup.model.architecture
+    if wanted and architecture and wanted > architecture.context_tokens:
+        raise Unsupported("engine.batching.context_tokens",
+                          f"{setup.model.name} was made for {architecture.context_tokens} tokens, not {wanted}")

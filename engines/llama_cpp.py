@@ -72,9 +72,9 @@ class LlamaCpp(Adapter):
         variant, engine = self.variant(setup.engine), setup.engine
         if engine.runtime == "path":
             return _installed(variant, engine.path)
-        tools = _llama_build.toolchain(engine.version, cuda=setup.hardware.kind == "cuda", progress=progress)
         if engine.runtime in ("docker", "kubernetes"):
             return _contained(setup)
+        tools = _llama_build.toolchain(engine.version, cuda=setup.hardware.kind == "cuda", progress=progress)
         if variant == "llama_cpp.server":
             return Install(tools.version, (str(tools.python), "-I", "-m", "llama_cpp.server"),
                            {"LLAMA_CPP_LIB_PATH": str(tools.programs)})
@@ -113,7 +113,6 @@ class LlamaCpp(Adapter):
 ADAPTER = LlamaCpp()
 
 
-def _installed(variant: str | None, path: str | None) -> Install:
 def _contained(setup: Setup) -> Install:
     """The project's image, tagged with its build where a version names one, or the image that the setup names."""
     engine = setup.engine
@@ -123,6 +122,7 @@ def _contained(setup: Setup) -> Install:
                    image=engine.image or f"{_IMAGE}:{tag}")
 
 
+def _installed(variant: str | None, path: str | None) -> Install:
     """What runtime `path` names. Raises UserError when it is not there or not what the variant needs."""
     wanted = "a Python that has llama_cpp" if variant == "llama_cpp.server" else "a llama-server program"
     found = shutil.which(path or ("python3" if variant == "llama_cpp.server" else "llama-server"))
