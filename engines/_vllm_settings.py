@@ -30,20 +30,21 @@ class Form(NamedTuple):
 
 
 _AMX = frozenset({"amx_tile"})
+_WIDE = frozenset({"avx512f", "amx_tile"})
 FORMS: dict[str, Form] = {
     "F32": Form(dtype="float32"),
     "F16": Form(dtype="float16"),
     "BF16": Form(dtype="bfloat16"),
     "W8A8-INT8": Form(),
-    "W8A8-FP8": Form(needs=_AMX),
+    "W8A8-FP8": Form(),
     "FP8": Form(method="fp8", needs=_AMX),
     "FP8-BLOCK": Form(_GPU, method="fp8_per_block"),
     "FP8-CHANNEL": Form(_GPU, method="fp8_per_channel"),
-    "W4A16-INT4": Form(),
+    "W4A16-INT4": Form(needs=_WIDE),
     "W8A16-INT8": Form(_GPU),
-    "GPTQ-INT4": Form(),
-    "AWQ-INT4": Form(),
-    "AUTOROUND-INT4": Form(),
+    "GPTQ-INT4": Form(needs=_WIDE),
+    "AWQ-INT4": Form(needs=_WIDE),
+    "AUTOROUND-INT4": Form(needs=_WIDE),
     "GPTQ-INT8": Form(_GPU),
     "QUARK": Form(_GPU),
     "MODELOPT-FP8": Form(_CUDA),
@@ -53,7 +54,8 @@ FORMS: dict[str, Form] = {
     "MXFP8": Form(_GPU, method="mxfp8"),
     "NVFP4": Form(_CUDA),
 }
-"""By dyno's names. Read in the sources of 0.26 to 0.32; which of them ran on a CPU, tests/engines/test_vllm.py says."""
+"""By dyno's names, read in the sources of 0.26 to 0.32. On a CPU with no more than AVX2, 0.32 was seen to serve F32,
+F16, BF16, W8A8-INT8 and W8A8-FP8, and to die at the first token of the four-bit ones and at the start of FP8."""
 ONLINE = frozenset(name for name, form in FORMS.items() if form.method)
 """What vLLM makes itself."""
 
@@ -62,7 +64,6 @@ KV_TYPES = {"f16": "auto", "bf16": "auto", "f32": "auto", "fp8": "fp8", "fp8_e5m
             "int4_per_token_head": "int4_per_token_head", "nvfp4": "nvfp4"}
 """--kv-cache-dtype by dyno's names. `auto` is the type that the model computes in."""
 _KV_ON_CPU = frozenset({"f16", "bf16", "f32", "fp8", "fp8_e5m2"})
-_KV_CPU_NEEDS = frozenset({"avx512f", "amx_tile"})
 
 POLICIES = ("fcfs", "priority")
 
@@ -90,7 +91,8 @@ def _check_form(setup: Setup, name: str, form: Form) -> None:
         raise Unsupported("engine.quantization", f"vLLM has no {name} of its own any more since {form.before}: name "
                                                  "an older engine.version")
     if kind == "cpu" and not _has_one(setup, form.needs):
-        raise Unsupported("engine.quantization", f"vLLM computes {name} on CPUs with AMX only, which this one lacks")
+        raise Unsupported("engine.quantization", f"vLLM computes {name} on CPUs with {_named(form.needs)} only, which "
+                                                 "this one lacks")
 
 
 def _check_kv(setup: Setup) -> None:
@@ -102,8 +104,9 @@ def _check_kv(setup: Setup) -> None:
     if setup.hardware.kind == "cpu":
         if kv not in _KV_ON_CPU:
             raise Unsupported("engine.kv_type", f"vLLM has {kv} on GPUs only")
-        if KV_TYPES[kv] != "auto" and not _has_one(setup, _KV_CPU_NEEDS):
-            raise Unsupported("engine.kv_type", f"vLLM has {kv} on CPUs with AVX-512 or AMX only, which this one lacks")
+        if KV_TYPES[kv] != "auto" and not _has_one(setup, _WIDE):
+            raise Unsupported("engine.kv_type", f"vLLM has {kv} on CPUs with {_named(_WIDE)} only, which this one "
+                                                "lacks")
 
 
 def _check_batching(setup: Setup) -> None:
@@ -166,6 +169,10 @@ def _older(version: str, than: str) -> bool:
 def _has_one(setup: Setup, features: frozenset[str]) -> bool:
     """Whether the CPU has one of the features; True where it is not this machine's and nobody knows."""
     return not features or not _is_here(setup) or not features.isdisjoint(_hardware.cpu_features().split())
+
+
+def _named(features: frozenset[str]) -> str:
+    return " or ".join(name for feature, name in (("avx512f", "AVX-512"), ("amx_tile", "AMX")) if feature in features)
 
 
 def _is_here(setup: Setup) -> bool:

@@ -144,12 +144,14 @@ def test_what_this_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     here = CPU.model_copy(update={"cpu": "this one"})
     monkeypatch.setattr("engines._hardware.cpu_name", lambda: "this one")
     monkeypatch.setattr("engines._hardware.cpu_features", lambda: "avx2")
-    for fields in ({"quantization": "FP8"}, {"kv_type": "fp8"}):
-        with pytest.raises(Unsupported, match="AMX"):
+    for fields, needed in (({"quantization": "FP8"}, "with AMX only"), ({"kv_type": "fp8"}, "AVX-512 or AMX"),
+                           ({"quantization": "AWQ-INT4"}, "AVX-512 or AMX")):
+        with pytest.raises(Unsupported, match=needed):
             ADAPTER.check(setup_of(here, **fields))  # type: ignore[arg-type]
-    monkeypatch.setattr("engines._hardware.cpu_features", lambda: "avx2 avx512f amx_tile")
-    for fields in ({"quantization": "FP8"}, {"kv_type": "fp8"}):
+        monkeypatch.setattr("engines._hardware.cpu_features", lambda: "avx2 avx512f amx_tile")
         ADAPTER.check(setup_of(here, **fields))  # type: ignore[arg-type]
+        monkeypatch.setattr("engines._hardware.cpu_features", lambda: "avx2")
+    ADAPTER.check(setup_of(here, "W8A8-FP8"))
 
 
 @pytest.mark.parametrize(("hardware", "fields", "image", "version"), [
