@@ -65,9 +65,10 @@ def _likely(probe: Probe, beyond: Floats) -> Floats:
         sigma = math.hypot(probe.sigma, BENT * probe.worst, BENT_LEAST)
         said = -((probe.worst - clip(beyond, probe.worst)) / sigma)**2 / 2
     else:
-        seen = (probe.above + 0.5) / (probe.counted + 1)
-        odds = clip(math.log(probe.allowed / (1 - probe.allowed)) + beyond, math.log(seen / (1 - seen)))
-        less = seen * math.log(seen) + (1 - seen) * math.log(1 - seen)
+        seen = probe.above / probe.counted
+        edge = math.inf * (2 * seen - 1) if seen in (0, 1) else math.log(seen / (1 - seen))
+        odds = clip(math.log(probe.allowed / (1 - probe.allowed)) + beyond, edge)
+        less = sum(x * math.log(x) for x in (seen, 1 - seen) if x > 0)
         each = -seen * np.logaddexp(0, -odds) - (1 - seen) * np.logaddexp(0, odds) - less
         said = probe.worth * probe.counted * each
     return np.asarray(np.logaddexp(said, math.log(1 - SUREST)))
