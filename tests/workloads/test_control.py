@@ -74,6 +74,16 @@ def test_of_several_refusals_the_telling_one_is_said() -> None:
         control.discover(server.url, "truth")
 
 
+def test_a_prefix_cache_is_forgotten_where_that_can_be_asked_for() -> None:
+    with TruthServer(lambda asked: [plain("200 OK", b'{"success": true}')]) as server:
+        control.forget(server.endpoint())
+        assert server.asked == []
+        control.forget(server.endpoint(reset_path="/v1/completions"))  # any path that answers a POST
+        assert len(server.asked) == 1
+        with pytest.raises(EndpointError, match="does not forget its prefix cache: HTTP 404: .*no such path"):
+            control.forget(server.endpoint(reset_path="/reset_prefix_cache"))
+
+
 def test_an_error_under_200_is_no_answer() -> None:
     overloaded = [whole(b'data:{"error":"Model is overloaded","error_type":"overloaded"}\n\n')]
     with TruthServer(lambda asked: overloaded, apis=("tgi",)) as server:
