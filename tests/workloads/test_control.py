@@ -80,7 +80,7 @@ def test_a_prefix_cache_is_forgotten_where_that_can_be_asked_for() -> None:
         assert server.asked == []
         control.forget(server.endpoint(reset_path="/v1/completions"))  # any path that answers a POST
         assert len(server.asked) == 1
-        with pytest.raises(EndpointError, match="does not forget its prefix cache: HTTP 404: .*no such path"):
+        with pytest.raises(EndpointError, match=r"does not forget its prefix cache: HTTP 404: .*no such path"):
             control.forget(server.endpoint(reset_path="/reset_prefix_cache"))
 
 
