@@ -126,7 +126,7 @@ def test_a_path_is_asked_for_its_version(without_client: None, tmp_path: Path) -
 
 
 def test_no_secret_of_its_log_is_kept() -> None:
-    log = (recorded.FOLDER / "tgi/start.log").read_text()
+    log = (recorded.FOLDERS[0] / "tgi/start.log").read_text()
     assert "hunter2" in log
     assert "hunter2" not in str(_tgi_says.inspect(lambda path: None, log))
 
@@ -137,7 +137,7 @@ Events = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 @contextmanager
 def served(change: Events = lambda events: events) -> Iterator[str]:
     """A server that answers as TGI's router does: its client asks at /, for JSON or, with `stream`, for events."""
-    lines = (recorded.FOLDER / "tgi/tgi.sse").read_text().split("\n\n")
+    lines = (recorded.FOLDERS[0] / "tgi/tgi.sse").read_text().split("\n\n")
     said = [json.loads(line.removeprefix("data:")) for line in lines if line][:4]
     text = "".join(event["token"]["text"] for event in said)
     details = {"finish_reason": "length", "generated_tokens": len(said), "seed": None, "input_length": 2}
