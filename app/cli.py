@@ -11,6 +11,7 @@ import click
 
 from app.cli_engines import engines
 from app.cli_load import capacity, load
+from app.cli_quality import quality
 from models.errors import DynoError, UserError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def cli() -> None:
 cli.add_command(load)
 cli.add_command(capacity)
 cli.add_command(engines)
+cli.add_command(quality)
 
 
 @cli.command()

@@ -26,12 +26,14 @@ from workloads import distributions as instrument
 
 @dataclass
 class Report:
-    """What became of the setups of a file: asked now, known before, and those that could not be asked, with the
-    reason."""
+    """What became of the setups of a file, by their labels: asked now, known before, those that cannot be asked and
+    those that failed, with the reason. numerics: ids of the first two."""
 
     asked: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    numerics: set[str] = field(default_factory=set)
 
 
 def known(setup: Setup, home: Path) -> bool:
@@ -56,10 +58,12 @@ def ask(setup: Setup, engine: Engine, home: Path, progress: Progress = silent, f
         told = instrument.ask(engine.endpoint, context_tokens=engine.run.context_tokens, progress=progress)
     except EndpointError as error:
         return str(error)
-    asked = Asked(numerics_id=setup.numerics_id, setup=setup, engine_version=engine.run.engine_version,
-                  text=instrument.TEXT, text_id=told.text_id, by=told.by, positions=len(told.next_tokens),
-                  next_tokens=told.next_tokens, top=told.top, asked_at=dt.datetime.now(dt.UTC).isoformat(),
-                  seconds=round(told.seconds, 3), dyno_version=version("llm-dyno"))
+    asked = Asked(
+        numerics_id=setup.numerics_id, setup=setup, variant=engine.run.variant,
+        engine_version=engine.run.engine_version,
+        text=instrument.TEXT, text_id=told.text_id, by=told.by, positions=len(told.next_tokens),
+        next_tokens=told.next_tokens, top=told.top, asked_at=dt.datetime.now(dt.UTC).isoformat(),
+        seconds=round(told.seconds, 3), dyno_version=version("llm-dyno"))
     frame = told.frame.with_columns(pl.lit(setup.numerics_id).alias("numerics_id")).select(*DISTRIBUTIONS)
     distributions.write(home, asked, frame)
     return None
@@ -72,17 +76,19 @@ def ask_file(path: Path, home: Path, progress: Progress = silent, fresh: bool = 
     """
     experiment = experiments.load(path)
     expansion = preflight.plan(experiment, str(path))
-    report, seen = Report(), set[str]()
-    for setup, _ in expansion.by_setup():
-        if setup.numerics_id in seen:
-            continue
-        seen.add(setup.numerics_id)
+    report = Report()
+    for setup in {setup.numerics_id: setup for setup, _ in expansion.by_setup()}.values():
         if not fresh and known(setup, home):
             report.known.append(setup.label)
-        elif reason := why_not(setup) or _started(setup, home, experiment.launch_timeout_s, progress, fresh):
+        elif reason := why_not(setup):
             report.left_out[setup.label] = reason
+            continue
+        elif reason := _started(setup, home, experiment.launch_timeout_s, progress, fresh):
+            report.failed[setup.label] = reason
+            continue
         else:
             report.asked.append(setup.label)
+        report.numerics.add(setup.numerics_id)
     report.left_out |= {skip.label: f"{skip.field}: {skip.reason}" for skip in expansion.skipped}
     if report.asked or not writer.is_published(home):
         writer.ingest(home)

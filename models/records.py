@@ -159,6 +159,7 @@ class Asked(Record):
     schema_version: int = SCHEMA_VERSION
     numerics_id: str
     setup: Setup
+    variant: str | None = Field(default=None, description="the server that ran, also where the setup names none")
     engine_version: str
     text: str = Field(description="name of the text")
     text_id: str = Field(description="hash of the very prefixes: only answers to the same ones are compared")
@@ -167,6 +168,33 @@ class Asked(Record):
     next_tokens: tuple[int | None, ...] = Field(description="what the text goes on with, by position; None: not known")
     top: int = Field(description="next tokens asked for at each position")
     asked_at: str
+    seconds: float
+    dyno_version: str = ""
+
+
+class TaskScore(Record):
+    """One figure of one task of lm-evaluation-harness."""
+
+    task: str
+    metric: str
+    filter: str = "none"
+    value: float
+    stderr: float | None = None
+    samples: int | None = None
+
+
+class Scored(Record):
+    """What tasks made of one setup: the content of `scores.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    numerics_id: str
+    setup: Setup
+    variant: str | None = None
+    engine_version: str
+    scores: tuple[TaskScore, ...]
+    limit: int | None = Field(default=None, description="samples of each task at most; None: all")
+    tool_version: str
+    scored_at: str
     seconds: float
     dyno_version: str = ""
 

@@ -49,6 +49,26 @@ def ingest(con: duckdb.DuckDBPyConnection, home: Path) -> tuple[int, list[tuple[
     return len(fresh), failed
 
 
+def ingest_scores(con: duckdb.DuckDBPyConnection, home: Path) -> list[tuple[Path, str]]:
+    """Stores scores of tasks that the database does not hold yet. Returns what was left out with the reason."""
+    failed = []
+    stored = {row[0] for row in con.execute("select distinct run from scores").fetchall()}
+    for path in (p for p in distributions.score_paths(home) if p.name not in stored):
+        try:
+            scored = distributions.read_scores(path)
+        except BundleError as error:
+            failed.append((path, str(error)))
+            continue
+        engine = scored.setup.engine
+        for score in scored.scores:
+            upsert(con, "scores", {
+                **score.model_dump(), "run": path.name, "numerics_id": scored.numerics_id, "engine": engine.engine,
+                "model": scored.setup.model.name, "variant": scored.variant, "engine_version": scored.engine_version,
+                "quantization": engine.quantization, "kv_type": engine.kv_type,
+                "samples_max": scored.limit, "tool_version": scored.tool_version, "scored_at": utc(scored.scored_at)})
+    return failed
+
+
 def _name_numerics(con: duckdb.DuckDBPyConnection) -> None:
     """Of setups stored before dyno asked for distributions."""
     rows = con.execute("""select setup_id, any_value(json_extract(measurement, '$.trial.setup')) from setups
@@ -66,7 +86,7 @@ def _store(con: duckdb.DuckDBPyConnection, asked: Asked, frame: pl.DataFrame, sh
         **asked.model_dump(include={"numerics_id", "engine_version", "text", "text_id", "positions", "top", "seconds",
                                     "dyno_version"}),
         "model": asked.setup.model.name, "synthetic": asked.setup.model.source == "synthetic", "engine": engine.engine,
-        "variant": engine.variant, "quantization": engine.quantization, "kv_type": engine.kv_type,
+        "variant": asked.variant, "quantization": engine.quantization, "kv_type": engine.kv_type,
         "hardware": asked.setup.hardware.name, "asked_by": asked.by, "asked_at": utc(asked.asked_at), "sha256": sha256,
         "record": asked.model_dump_json()})
     lists = (pl.col(name).alias(f"{name}s") for name in ("token_id", "token", "logprob"))
@@ -112,7 +132,7 @@ def _reference(one: Asked, everyone: list[Asked]) -> Asked | None:
 
 
 def _engine(asked: Asked) -> tuple[str, str | None]:
-    return asked.setup.engine.engine, asked.setup.engine.variant
+    return asked.setup.engine.engine, asked.variant
 
 
 def _told(con: duckdb.DuckDBPyConnection, numerics_id: str) -> dict[int, Told]:

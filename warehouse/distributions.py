@@ -1,11 +1,15 @@
-"""Next-token distributions, beside the bundles: one folder for all setups that compute with the same numbers.
+"""Quality, beside the bundles: next-token distributions, one folder for all setups that compute the same numbers, and
+scores of tasks, one folder a run.
 
     quality/<numerics_id>/quality.json             the `Asked`: which setup, which text, how it was asked
                           distributions.parquet    one row a position and token (`models.frames.DISTRIBUTIONS`)
+    scores/<numerics_id>-<utc>/scores.json         the `Scored`: which setup, and what its tasks made of it
+                               results.json        lm-evaluation-harness's own results, whole
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import polars as pl
@@ -13,10 +17,10 @@ from pydantic import ValidationError
 
 from models.errors import BundleError
 from models.frames import DISTRIBUTIONS
-from models.records import SCHEMA_VERSION, Asked
+from models.records import SCHEMA_VERSION, Asked, Scored
 from warehouse import _disk
 
-ASKED, FRAME = "quality.json", "distributions.parquet"
+ASKED, FRAME, SCORES, RESULTS = "quality.json", "distributions.parquet", "scores.json", "results.json"
 
 
 def folder(home: Path) -> Path:
@@ -60,9 +64,36 @@ def known(home: Path, numerics_id: str, text: str) -> bool:
         return False
 
 
+def write_scores(home: Path, scored: Scored, results: str) -> Path:
+    """Writes what tasks made of a setup, whole or not at all."""
+    parent = home / "scores"
+    parent.mkdir(parents=True, exist_ok=True)
+    name = f"{scored.numerics_id}-{dt.datetime.fromisoformat(scored.scored_at):%Y%m%dT%H%M%S.%fZ}"
+    with _disk.new_folder(parent, name) as fresh:
+        (fresh / SCORES).write_text(scored.model_dump_json(indent=1))
+        (fresh / RESULTS).write_text(results)
+    return parent / name
+
+
+def read_scores(path: Path) -> Scored:
+    """Reads them back. Raises BundleError naming the file and the reason."""
+    try:
+        return Scored.model_validate_json((path / SCORES).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BundleError(f"{path / SCORES}: {str(error).splitlines()[0]}") from None
+
+
+def score_paths(home: Path) -> list[Path]:
+    """Returns every folder of scores, in a stable order."""
+    return _folders(home / "scores")
+
+
 def paths(home: Path) -> list[Path]:
-    """Returns every folder, whole or not, in a stable order."""
-    parent = folder(home)
+    """Returns every folder of distributions, whole or not, in a stable order."""
+    return _folders(folder(home))
+
+
+def _folders(parent: Path) -> list[Path]:
     _disk.recover(parent)
     return sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")) if parent.is_dir() else []
 

@@ -177,6 +177,7 @@ def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> I
             failed.append((path, str(error).splitlines()[0]))
     asked, unread = _quality.ingest(con, home)
     failed += _ingest_failures(con, home) + _ingest_prices(con, home) + unread + capabilities.ingest(con, home)
+    failed += _quality.ingest_scores(con, home)
     return IngestReport(added, skipped, failed, asked)
 
 

@@ -36,6 +36,7 @@ TITLES = {
     "chunks_per_output_token": "Chunks an output token", "output_valid_share": "Answers that obey their schema, share",
     "joules_per_output_token": "Joules an output token", "joules_per_request": "Joules a request",
     "power_watts_mean": "Power, mean W",
+    "kl_nats": "KL divergence, nats", "top1_agreement": "Same likeliest token, share",
     "usd_per_million_output_tokens": "USD per M output tokens", "usd_per_qps_hour": "USD per QPS-hour",
 }
 """All else that a chart or a table may show."""

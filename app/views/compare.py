@@ -19,9 +19,14 @@ COLUMNS = {
     "output_tokens_per_second": "Output tok/s", COST: "USD per M out",
     "keeps": "Limits", "trust": "Trust", "trial": "Trial",
 }
+QUALITY = {"kl_nats": "KL nats", "top1_agreement": "Same token"}
+"""Beside speed, where setups were asked for it: how far the answers are from the unquantised model's."""
+QUALITY_NOTE = (" KL and Same token compare next-token distributions with the unquantised model's (view `quality`, "
+                "`dyno quality`); of random weights they rank quantisations and say nothing else.")
 LOWER, HIGHER = (*tuple(COLUMNS)[4:8], COST), ("output_tokens_per_second",)
 BARS = {COST: "USD per M output tokens", "output_tokens_per_second": "Output tok/s",
-        "ttft_from_schedule_ms_p95": "TTFT p95 ms", "tpot_ms_p95": "TPOT p95 ms"}
+        "ttft_from_schedule_ms_p95": "TTFT p95 ms", "tpot_ms_p95": "TPOT p95 ms",
+        "kl_nats": "KL divergence from the unquantised model, nats"}
 
 
 def page() -> None:
@@ -134,6 +139,7 @@ def _table(points: pl.DataFrame, load: str) -> None:
     lead = 3 if load != BEST_LOAD else 4
     names = list(columns)
     extras = {c: c.replace("_", " ") for c in _data.EXTRAS if points[c].n_unique() > 1}
+    extras |= {c: t for c, t in QUALITY.items() if points[c].is_not_null().any()}
     if "repeats" in points.columns and points["repeats"].max() != 1:
         extras["repeats"] = "Repeats"
     order = [*names[:lead], *extras, *names[lead:]]
@@ -145,7 +151,8 @@ def _table(points: pl.DataFrame, load: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if picked is None:
             st.caption("Bold: best of those within the limits. Grey: misses a limit, or cannot be trusted. "
-                       "TTFT counts from the instant a request was meant to be sent. Select a row to open its run.")
+                       "TTFT counts from the instant a request was meant to be sent. Select a row to open its run."
+                       + (QUALITY_NOTE if "kl_nats" in extras else ""))
         else:
             row = points.row(picked, named=True)
             _nav.link_to_run(row["trial_id"], f"Open the run: {row['setup_shown']}, {row['load']}")
@@ -155,7 +162,8 @@ def _table(points: pl.DataFrame, load: str) -> None:
 
 
 def _bars(points: pl.DataFrame, scope: Scope) -> None:
-    metric = _state.pick("Chart", list(BARS), "bar", text=BARS.__getitem__)
+    bars = [b for b in BARS if b not in QUALITY or points[b].is_not_null().any()]
+    metric = _state.pick("Chart", bars, "bar", text=BARS.__getitem__)
     data = points.select("setup_shown", "engine_shown", "load", "keeps", "trust", "trial", "out", value=metric,
                          text=pl.Series([_style.shown(v) for v in points[metric]]))
     name = alt.Y("setup_shown:N", sort=data["setup_shown"].to_list(), title=None,

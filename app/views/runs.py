@@ -112,8 +112,8 @@ def _figures(row: dict[str, Any], bundle: Bundle | str) -> None:
     with st.expander("Every figure"):
         table = pl.DataFrame([{"ms": _style.UNITS[m], **{s: row[f"{m}_{s}"] for s in STATISTICS}} for m in LATENCIES])
         _frame.table(table, key="latencies", select=False)
-        others = [{"Figure": _style.title(m), "Value": float(row[m])} for m in (*RATES, *TOTALS, *ENERGY)
-                  if row[m] is not None]
+        others = [{"Figure": _style.title(m), "Value": float(row[m])}
+                  for m in (*RATES, *TOTALS, *ENERGY, "kl_nats", "top1_agreement") if row[m] is not None]
         _frame.table(pl.DataFrame(others, schema={"Figure": pl.String, "Value": pl.Float64}), key="figures",
                      select=False)
 

@@ -16,6 +16,7 @@ from models.records import Warmup
 from models.specs import Price
 from models.summary import LATENCIES, RATES, STATISTICS, TOTALS, summarise
 from tests.warehouse import fake
+from tests.warehouse.test_quality import told
 from warehouse import bundles, reader, writer
 
 LIMITS = slo.parse("ttft_ms_p95<=500 tpot_ms_p95<=50")
@@ -54,6 +55,16 @@ def _page(name: str) -> None:
     _state.begin()
     importlib.import_module(f"app.views.{name}").page()
     _state.finish()
+
+
+def test_quality_stands_beside_speed_once_it_is_known(home: Path, draw: Callable[..., AppTest]) -> None:
+    def columns() -> list[str]:
+        return list(draw("compare").dataframe[0].value.columns)
+    assert "KL nats" not in columns()
+    told(home, fake.setup(quantization="F16"), 0.0)
+    told(home, fake.setup(), 0.1)
+    publish(home)
+    assert {"KL nats", "Same token"} <= set(columns())
 
 
 @pytest.fixture

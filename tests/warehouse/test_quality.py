@@ -29,9 +29,10 @@ def setup(quantization: str, engine: str = "llama_cpp", variant: str | None = "l
 def told(home: Path, of: Setup, noise: float, text_id: str = "one", version: str = "1.0",
          at: str = "2026-11-20T10:00:00+00:00") -> Asked:
     """Distributions made by rule: the same for everyone, but for noise on the logits."""
-    asked = Asked(numerics_id=of.numerics_id, setup=of, engine_version=version, text="quality-1", text_id=text_id,
-                  by="ids", positions=POSITIONS, next_tokens=(3,) * (POSITIONS - 1) + (None,), top=TOKENS,
-                  asked_at=at, seconds=1.5)
+    asked = Asked(
+        numerics_id=of.numerics_id, setup=of, variant=of.engine.variant, engine_version=version, text="quality-1",
+        text_id=text_id, by="ids", positions=POSITIONS, next_tokens=(3,) * (POSITIONS - 1) + (None,), top=TOKENS,
+        asked_at=at, seconds=1.5)
     rows = []
     for position in range(POSITIONS):
         base, own = random.Random(position), random.Random(f"{of.numerics_id}{position}")
