@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 from models.errors import UserError
 from models.specs import Lengths, Trace, Workload
@@ -107,6 +106,8 @@ def blocks(table: pl.DataFrame, first: int, count: int) -> pl.Series:
     sizes = ids.list.len().to_numpy().astype(np.int64)
     known, inverse = np.unique(ids.explode().drop_nulls().to_numpy(), return_inverse=True)
     _, numbers = np.unique((lap - lap[:1]).repeat(sizes) * len(known) + inverse, return_inverse=True)
+    import pyarrow as pa  # 40 ms, for traces only
+
     listed = pa.LargeListArray.from_arrays(np.concatenate([[0], np.cumsum(sizes)]), numbers.astype(np.int64))
     return pl.Series("blocks", listed, dtype=pl.List(pl.Int64()))
 
