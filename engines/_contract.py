@@ -131,6 +131,8 @@ class Adapter(ABC):
     name: ClassVar[str]
     variants: ClassVar[tuple[str, ...]] = ()
     """The servers it ships, the default first; empty when there is one."""
+    path_in_image: ClassVar[bool] = False
+    """Whether `path` may name the program inside an image."""
     owned_options: ClassVar[frozenset[str]] = frozenset()
     """Options that dyno sets itself, so `extra_args` may not."""
     shelf_names: ClassVar[tuple[str, ...]] = ()
@@ -177,7 +179,7 @@ class Adapter(ABC):
         if engine.runtime == "endpoint":
             return  # its settings are somebody else's: they describe it
         _one_of("model.source", setup.model.source, can.model_sources, label)
-        _check_container(setup)
+        _check_container(setup, self.path_in_image, label)
         if setup.model.format and setup.model.format not in can.features:
             raise Unsupported("model", f"{setup.model.name} is {setup.model.format}, which {label} does not read")
         _one_of("hardware.kind", setup.hardware.kind, can.hardware, label)
@@ -248,8 +250,10 @@ def _one_of(name: str, value: str, allowed: frozenset[str] | tuple[str, ...], la
         raise Unsupported(name, f"{label} has no {value!r}: it has {known}")
 
 
-def _check_container(setup: Setup) -> None:
+def _check_container(setup: Setup, path_in_image: bool, label: str) -> None:
     contained = setup.engine.runtime in ("docker", "kubernetes")
+    if setup.engine.path and contained and not path_in_image:
+        raise Unsupported("engine.path", f"an image of {label} says itself what it starts: leave path out")
     if setup.engine.image and not contained:
         raise Unsupported("engine.image", f"runtime {setup.engine.runtime} starts no image: docker and kubernetes do")
     if contained and setup.hardware.kind == "metal":

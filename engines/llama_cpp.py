@@ -40,6 +40,7 @@ class LlamaCpp(Adapter):
     name = "llama_cpp"
     shelf_names = ("llama.cpp",)
     variants = tuple(SERVERS)
+    path_in_image = True
     owned_options = frozenset({
         "-m", "--model", "-a", "--alias", "--model_alias", "--host", "-t", "--threads", "-tb", "--threads-batch",
         "--n_threads", "--n_threads_batch", "-c", "--ctx-size", "--n_ctx", "-np", "--parallel", "-b", "--batch-size",

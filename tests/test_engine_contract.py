@@ -15,7 +15,10 @@ import pytest
 
 import engines
 from engines import _contract, _selfcheck
+from models.errors import Unsupported
 from models.frames import OUTCOMES
+from models.progress import silent
+from models.specs import EngineSpec, HardwareSpec, ModelSpec, Setup
 from tests.engines import recorded
 from tests.engines.recorded import Sample
 from tests.workloads import wire
@@ -168,3 +171,17 @@ def test_metrics_text_becomes_gauges() -> None:
             "# TYPE x:tokens counter\nx:tokens_total 7\n# TYPE x:other gauge\nx:other 1\n")
     names = {"x:waiting": "requests_waiting", "x:tokens_total": "generated_tokens"}
     assert _contract.prometheus_gauges(text, names) == {"requests_waiting": 5, "generated_tokens": 7}
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if "docker" in
+                                    engines.adapter(name).capabilities().runtimes])
+def test_a_path_in_an_image_is_honoured_or_refused(engine: str) -> None:
+    adapter = engines.adapter(engine)
+    spec = EngineSpec(engine=engine, runtime="docker", image="i:1", path="/bin/serve", quantization="F16")
+    hardware = HardwareSpec(name="h", kind="cuda")
+    setup = Setup(model=ModelSpec(name="synthetic-llama-15m"), engine=spec, hardware=hardware)
+    if adapter.path_in_image:
+        assert adapter.install(setup, silent).program[0] == "/bin/serve"
+    else:
+        with pytest.raises(Unsupported, match=r"engine\.path"):
+            adapter.check(setup)
