@@ -50,7 +50,9 @@ def wanted(**fields: Any) -> _manifests.Wanted:
 @pytest.mark.parametrize("fields", [{}, {"gpus": 2, "node_selector": {"gpu": "h100"}, "service_type": "NodePort"},
                                     {"claim": "models", "environment": {}}, {"mounts": ()}])
 def test_manifests_keep_to_the_published_schemas(version: str, fields: dict[str, Any]) -> None:
-    for manifest in _manifests.manifests(wanted(**fields)).values():
+    made = _manifests.manifests(wanted(**fields))
+    assert {"Pod", "Service"} <= set(made)
+    for manifest in made.values():
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
