@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 from packaging.version import Version
 
+from engines import _installed
 from engines._contract import Install
 from engines._packages import Package, default_version, environment, installed_version
-from models.errors import UserError
 from models.progress import Progress
 from models.specs import EngineSpec, Setup
 
@@ -68,11 +65,7 @@ def _in_image(engine: EngineSpec, kind: str) -> Install:
 
 
 def _at(path: str | None, kind: str) -> Install:
-    found = shutil.which(os.path.expanduser(path or "vllm"))  # noqa: PTH111  a name on PATH is no path
-    if found is None:
-        raise UserError(f"engine.path: {path} does not exist or cannot be run: give {_WANTED}" if path else
-                        f"engine.path: runtime path needs {_WANTED}")
-    program = Path(found).absolute()
+    program = _installed.program(path, "vllm", _WANTED)
     python = program if program.name.startswith("python") else program.resolve().with_name("python")
     if not python.exists():
         return Install(_says(program, str(program), "--version"), (str(program), "serve"))
@@ -83,14 +76,4 @@ def _at(path: str | None, kind: str) -> Install:
 
 
 def _says(program: Path, *argv: str) -> str:
-    """The version that it prints last. Raises UserError when it does not."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-        said, trouble = done.stdout.strip(), (done.stderr.strip() or done.stdout.strip())
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said, trouble = "", str(error)
-    last = said.splitlines()[-1] if said else ""
-    if not re.match(r"\d+\.\d+", last):
-        reason = trouble.splitlines()[-1] if trouble else "it says no version"
-        raise UserError(f"engine.path: {program} is not {_WANTED}: {reason}")
-    return last
+    return _installed.version(program, _WANTED, r"^(\d+\.\d+.*)$", *argv, timeout_s=120)

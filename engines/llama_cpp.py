@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from engines import _checkpoints, _hardware, _llama_build
+from engines import _checkpoints, _hardware, _installed, _llama_build
 from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
 from engines._llama_servers import SERVERS, Server
 from models.errors import BuildFailed, Unsupported, UserError
@@ -72,7 +71,7 @@ class LlamaCpp(Adapter):
     def install(self, setup: Setup, progress: Progress) -> Install:
         variant, engine = self.variant(setup.engine), setup.engine
         if engine.runtime == "path":
-            return _installed(variant, engine.path)
+            return _at(variant, engine.path)
         if engine.runtime in ("docker", "kubernetes"):
             return _contained(setup)
         tools = _llama_build.toolchain(engine.version, cuda=setup.hardware.kind == "cuda", progress=progress)
@@ -123,18 +122,13 @@ def _contained(setup: Setup) -> Install:
                    image=engine.image or f"{_IMAGE}:{tag}")
 
 
-def _installed(variant: str | None, path: str | None) -> Install:
+def _at(variant: str | None, path: str | None) -> Install:
     """What runtime `path` names. Raises UserError when it is not there or not what the variant needs."""
     wanted = "a Python that has llama_cpp" if variant == "llama_cpp.server" else "a llama-server program"
-    found = shutil.which(path or ("python3" if variant == "llama_cpp.server" else "llama-server"))
-    if found is None:
-        raise UserError(f"engine.path: {path} does not exist or cannot be run: give {wanted}" if path else
-                        f"engine.path: runtime path needs {wanted}")
-    program = Path(found).absolute()
+    program = _installed.program(path, "python3" if variant == "llama_cpp.server" else "llama-server", wanted)
     if variant == "llama_cpp.server":
-        version = _output(str(program), "-I", "-c", "import llama_cpp; print(llama_cpp.__version__)")
-        if not re.fullmatch(r"\d+\.\d+\S*", version):
-            raise UserError(f"engine.path: {program} is not {wanted}: {version.splitlines()[-1] if version else ''}")
+        version = _installed.version(program, wanted, r"^(\d+\.\d+\S*)$", str(program), "-I", "-c",
+                                     "import llama_cpp; print(llama_cpp.__version__)")
         return Install(version, (str(program), "-I", "-m", "llama_cpp.server"))
     try:
         return Install(f"llama.cpp {_llama_build.binary_version(program)}", (str(program),), options=_options(program))

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar
 
-from engines import _checkpoints, _hf_checkpoints, _packages, _sglang_options, _sglang_says
+from engines import _checkpoints, _hf_checkpoints, _installed, _packages, _sglang_options, _sglang_says
 from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
-from models.errors import UserError
 from models.progress import Progress
 from models.quality import TOP
 from models.records import Endpoint
@@ -21,6 +15,7 @@ from models.specs import Setup
 
 _MODULE = ("-I", "-m", "sglang.launch_server")  # -I: not with the modules of whatever folder dyno is run in
 _IMAGE = "lmsysorg/sglang"
+_WANTED = "a Python that has sglang"
 _IMPORT_S = 180.0
 """Seconds that importing it may take: torch and its kernels are loaded."""
 _CAN = Capabilities(
@@ -72,7 +67,7 @@ class SGLang(Adapter):
         engine = setup.engine
         version = engine.version or _packages.default_version("sglang")
         if engine.runtime == "path":
-            return _installed(engine.path, setup.hardware.kind == "cpu")
+            return _at(engine.path, setup.hardware.kind == "cpu")
         if engine.runtime in ("docker", "kubernetes"):
             image = engine.image or f"{_IMAGE}:v{version}"
             return Install(engine.version or image.rpartition(":")[2].removeprefix("v"), ("python3", *_MODULE[1:]),
@@ -120,28 +115,14 @@ def _package(version: str) -> _packages.Package:
     return _packages.Package("sglang", version)
 
 
-def _installed(path: str | None, cpu: bool) -> Install:
+def _at(path: str | None, cpu: bool) -> Install:
     """The Python that runtime `path` names. Raises UserError when it is not there or cannot import sglang."""
-    found = shutil.which(path or "python3")
-    if found is None:
-        raise UserError(f"engine.path: {path} does not exist or cannot be run: give a Python that has sglang" if path
-                        else "engine.path: runtime path needs a Python that has sglang")
-    program = str(Path(found).absolute())  # not resolved: a virtual environment's is a link
-    version = _version(program, cpu)
-    return Install(version, (program, *_MODULE))
+    python = str(_installed.program(path, "python3", _WANTED))
+    return Install(_version(python, cpu), (python, *_MODULE))
 
 
 @lru_cache
 def _version(python: str, cpu: bool) -> str:
     asked = "import sglang; print('version', sglang.__version__)"
-    environment = {**os.environ, **({"SGLANG_USE_CPU_ENGINE": "1"} if cpu else {})}
-    try:
-        done = subprocess.run([python, "-I", "-c", asked], capture_output=True, text=True, timeout=_IMPORT_S,
-                              env=environment, check=False)
-        said = done.stdout + done.stderr
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said = str(error)
-    if version := re.search(r"^version (\d+\.\d+\S*)$", said, re.MULTILINE):
-        return version[1]
-    last = said.strip().splitlines()
-    raise UserError(f"engine.path: {python} is not a Python that has sglang: {last[-1] if last else 'it said nothing'}")
+    return _installed.version(python, _WANTED, r"^version (\d+\.\d+\S*)$", python, "-I", "-c", asked,
+                              env={"SGLANG_USE_CPU_ENGINE": "1"} if cpu else None, timeout_s=_IMPORT_S)

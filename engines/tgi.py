@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar
 
-from engines import _hf_checkpoints, _tgi_client, _tgi_options, _tgi_says
+from engines import _hf_checkpoints, _installed, _tgi_client, _tgi_options, _tgi_says
 from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
-from models.errors import Unsupported, UserError
+from models.errors import Unsupported
 from models.progress import Progress
 from models.quality import TOP
 from models.records import Endpoint
@@ -67,7 +63,7 @@ class TGI(Adapter):
         engine = setup.engine
         _tgi_client.python(progress)
         if engine.runtime == "path":
-            return _installed(engine.path)
+            return _at(engine.path)
         version = (engine.version or _VERSION).removeprefix("v")
         image = engine.image or f"{_IMAGE}:{version}{_SUFFIX.get(setup.hardware.kind, '')}"
         return Install(engine.version or image.rpartition(":")[2], (_PROGRAM,), image=image)
@@ -107,24 +103,9 @@ class TGI(Adapter):
 ADAPTER = TGI()
 
 
-def _installed(path: str | None) -> Install:
+def _at(path: str | None) -> Install:
     """The launcher that runtime `path` names. Raises UserError when it is not there or is something else."""
-    found = shutil.which(path or _PROGRAM)
-    if found is None:
-        raise UserError(f"engine.path: {path} does not exist or cannot be run: give a {_PROGRAM}" if path else
-                        f"engine.path: runtime path needs a {_PROGRAM}; PyPI has none, and it is built from Rust")
-    program = str(Path(found).absolute())
-    return Install(_version(program), (program,))
-
-
-@lru_cache
-def _version(program: str) -> str:
-    try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
-        said = done.stdout + done.stderr
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said = str(error)
-    if version := re.search(rf"^{_PROGRAM} (\d+\.\d+\S*)", said, re.MULTILINE):
-        return version[1]
-    last = said.strip().splitlines()
-    raise UserError(f"engine.path: {program} is not a {_PROGRAM}: {last[-1] if last else 'it said nothing'}")
+    wanted = f"a {_PROGRAM}"
+    program = _installed.program(path, _PROGRAM, wanted, "; PyPI has none, and it is built from Rust")
+    version = _installed.version(program, wanted, rf"^{_PROGRAM} (\d+\.\d+\S*)", str(program), "--version")
+    return Install(version, (str(program),))
