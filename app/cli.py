@@ -15,6 +15,7 @@ from app.cli_quality import quality
 from models.errors import DynoError, UserError
 
 if TYPE_CHECKING:
+    from flows.preflight import Again
     from flows.report import Report
     from models.experiment import Expansion, Experiment
 
@@ -66,7 +67,7 @@ def demo(fresh: bool, price: float | None, as_json: bool) -> None:
 
     experiment, source = _experiment(None)
     click.echo(machine(price), err=as_json)
-    expansion, report = _evaluate(experiment, source, fresh, price)
+    expansion, report = _evaluate(experiment, source, "all" if fresh else "none", price)
     _answer.show(home(), [t.trial_id for t in expansion.trials], experiment.limits, as_json)
     _fail_if(report.failed)
 
@@ -75,15 +76,18 @@ def demo(fresh: bool, price: float | None, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="List what would be measured, and what cannot be and why; start nothing.")
 @click.option("--fresh", is_flag=True, help="Measure again what was measured before.")
+@click.option("--retry-disturbed", is_flag=True, help="Measure again the points that something disturbed (host_busy, "
+              "client_bound) or whose engine died.")
 @click.option("--price", type=click.FloatRange(min=0), help="USD per hour of this hardware.")
 @as_json
-def evaluate(file: Path, dry_run: bool, fresh: bool, price: float | None, as_json: bool) -> None:
+def evaluate(file: Path, dry_run: bool, fresh: bool, retry_disturbed: bool, price: float | None, as_json: bool) -> None:
     """Measure what an experiment FILE (YAML) asks for. Points that have a result are not measured again.
 
     \b
     Examples:
       dyno evaluate my-experiment.yaml --dry-run
       dyno evaluate my-experiment.yaml --price 1.55
+      dyno evaluate my-experiment.yaml --retry-disturbed
 
     \b
     A file holds: name, models, engines (engine, variant, version, runtime), quantizations, kv_types, batching
@@ -99,7 +103,8 @@ def evaluate(file: Path, dry_run: bool, fresh: bool, price: float | None, as_jso
 
         _answer.dry_run(preflight.plan(experiment, source), home(), as_json)
         return
-    expansion, report = _evaluate(experiment, source, fresh, price)
+    expansion, report = _evaluate(experiment, source, "all" if fresh else "disturbed" if retry_disturbed else "none",
+                                  price)
     _answer.show(home(), [t.trial_id for t in expansion.trials], experiment.limits, as_json)
     for skip in report.skipped:
         click.echo(f"not measured: {skip.label}: {skip.reason}", err=True)
@@ -231,7 +236,7 @@ def _experiment(file: Path | None) -> tuple[Experiment, str]:
     return experiments.load(path), str(file or "demo.yaml")
 
 
-def _evaluate(experiment: Experiment, source: str, fresh: bool, price: float | None) -> tuple[Expansion, Report]:
+def _evaluate(experiment: Experiment, source: str, again: Again, price: float | None) -> tuple[Expansion, Report]:
     """Runs what is pending; Prefect is not even imported when nothing is."""
     from app._progress import display
     from flows import preflight
@@ -240,7 +245,7 @@ def _evaluate(experiment: Experiment, source: str, fresh: bool, price: float | N
 
     expansion = preflight.plan(experiment, source)
     with display() as progress:
-        return expansion, run_evaluation(experiment, source, expansion, home(), fresh, price, progress)
+        return expansion, run_evaluation(experiment, source, expansion, home(), again, price, progress)
 
 
 def _fail_if(failed: dict[str, str]) -> None:

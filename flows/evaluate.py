@@ -81,12 +81,13 @@ def one_setup(label: str, setup: Setup, trials: list[Trial], home: Path, host: H
 
 
 @flow(name="evaluate", flow_run_name="evaluate {name}", validate_parameters=False)
-def evaluate(name: str, source: str, raw: dict[str, object], home: Path, fresh: bool = False) -> Report:
+def evaluate(name: str, source: str, raw: dict[str, object], home: Path,
+             again: preflight.Again = "none") -> Report:
     """Measures what an experiment (plain data, as in its file) asks for and has no bundle yet, then publishes."""
     logger = get_run_logger()
     experiment = experiments.parse(raw, source)
     expansion = preflight.plan(experiment, source)
-    todo = preflight.pending(expansion, home, fresh)
+    todo = preflight.pending(expansion, home, again)
     report = Report(name, reused=len(expansion.trials) - len(todo.trials), skipped=expansion.skipped)
     for skip in expansion.skipped:
         logger.warning("cannot be measured: %s: %s: %s", skip.label, skip.field, skip.reason)

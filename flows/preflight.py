@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import Literal
 
 import engines
 from engines import launch
@@ -14,8 +15,12 @@ from models.errors import DynoError, Unsupported, UserError
 from models.experiment import EngineEntry, Expansion, Experiment, Resolvers, expand
 from models.progress import silent
 from models.specs import HardwareSpec, Trial
+from models.verdicts import DISTURBED
 from warehouse import bundles
 from workloads import catalogue, schedule
+
+Again = Literal["none", "disturbed", "all"]
+"""What is measured again although it has a result: points with a verdict of DISTURBED, or all."""
 
 
 def resolvers() -> Resolvers:
@@ -40,10 +45,16 @@ def plan(experiment: Experiment, source: str) -> Expansion:
     return expansion
 
 
-def pending(expansion: Expansion, home: Path, fresh: bool = False) -> Expansion:
-    """Returns the same expansion without the trials that already have a bundle (all of them when `fresh`)."""
-    done = set() if fresh else bundles.present(home)
+def pending(expansion: Expansion, home: Path, again: Again = "none") -> Expansion:
+    """Returns the same expansion without the trials that already have a bundle, but for those to be measured again."""
+    done = bundles.present(home) if again != "all" else set()
+    if again == "disturbed":
+        done -= {t.trial_id for t in expansion.trials if t.trial_id in done and _disturbed(home, t.trial_id)}
     return Expansion([t for t in expansion.trials if t.trial_id not in done], expansion.skipped)
+
+
+def _disturbed(home: Path, trial_id: str) -> bool:
+    return any(v.name in DISTURBED for v in bundles.read_measurement(home, trial_id).verdicts)
 
 
 def reachable(expansion: Expansion, source: str) -> None:

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from flows.report import Report
 
 
-def run_evaluation(experiment: Experiment, source: str, expansion: Expansion, home: Path, fresh: bool,
+def run_evaluation(experiment: Experiment, source: str, expansion: Expansion, home: Path, again: preflight.Again,
                    price_usd_per_hour: float | None, progress: Progress) -> Report:
     """Measures what is pending and publishes; when nothing is, only makes sure that the snapshot is current."""
     from flows.report import Report
 
     if price_usd_per_hour is not None:
         set_price(home, price_usd_per_hour, "own", "given with --price")
-    if not preflight.pending(expansion, home, fresh).trials:
+    if not preflight.pending(expansion, home, again).trials:
         progress("publishing")
         ensure_published(home, {t.setup.hardware.hardware_id: t.setup.hardware for t in expansion.trials})
         return Report(experiment.name, reused=len(expansion.trials), skipped=expansion.skipped)
-    preflight.reachable(preflight.pending(expansion, home, fresh), source)
+    preflight.reachable(preflight.pending(expansion, home, again), source)
     # Prefect's own lines would tear the progress display; its API keeps them all.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -39,7 +39,7 @@ def run_evaluation(experiment: Experiment, source: str, expansion: Expansion, ho
     evaluate.watch(progress)
     with server.recorded(home, progress):
         return evaluate.evaluate(experiment.name, source, experiment.model_dump(mode="json", exclude_none=True), home,
-                                 fresh)
+                                 again)
 
 
 def ensure_published(home: Path, hardware: dict[str, HardwareSpec]) -> None:

@@ -16,8 +16,8 @@ Quantity = Literal["tpot", "throughput", "ttft", "max_concurrency", "kv_memory",
 class ErrorFigure(Record):
     """The error of one form of one quantity over points that it was not fitted on (levels 1 and 2 are fitted on none).
 
-    mape and median_ape are shares (0.04 is 4 %); interval_coverage is the share of points inside the 90 % interval, None
-    where the form gives none.
+    mape and median_ape are shares (0.04 is 4 %); interval_coverage is the share of points inside the 90 % interval,
+    None where the form gives none.
     """
 
     quantity: Quantity

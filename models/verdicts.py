@@ -34,6 +34,8 @@ CHUNK_SHARE = 0.95               # chunks an output token: below it gaps between
 SAMPLES = {"p95": 20, "p99": 100}  # fewer requests than 1/(1−q): the percentile is just the largest value
 DRIFT_SHARE = 0.20               # between the medians of first and last half (backlog: third), beyond chance
 DRIFT_TTFT_MS = 1.0              # a smaller change of TTFT may be the client's own
+DISTURBED = frozenset({"host_busy", "client_bound", "engine_died", "all_failed"})
+"""Verdicts that another measurement of the same point may well not get: on a quieter machine, by a healthy engine."""
 HOST_BUSY_CORES = 0.25           # mean CPU used by neither engine nor client, where the engine's processes are known
 
 
