@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from engines._gguf_more import more
 from models.errors import ModelError
 from models.specs import Architecture
 
@@ -93,7 +94,8 @@ class Header:
                 head_dim=int(m.get(f"{family}.attention.key_length") or hidden // heads),
                 intermediate_size=_largest(m[f"{family}.feed_forward_length"]),
                 vocabulary=names["token_embd.weight"].shape[1], parameters=self.parameters,
-                tied_embeddings="output.weight" not in names, context_tokens=int(m[f"{family}.context_length"]))
+                tied_embeddings="output.weight" not in names, context_tokens=int(m[f"{family}.context_length"]),
+                **more(m, family, {t.name: t.elements for t in self.tensors}))
         except (KeyError, IndexError, ValueError) as error:
             raise ModelError(f"its header lacks what a text model has: {error}") from error
 

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from engines._hf_types import DTYPES, Stored
+from models.architectures import NESTED, from_config
 from models.errors import ModelError
 from models.specs import Architecture
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
 """Files in which a quantisation may be told, and the method when they do not say."""
-_GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
-_NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 _SMALL = (".json", ".jinja", ".model", ".tiktoken", ".txt", ".py")
 _SCALES = frozenset({
     "scales", "qzeros", "g_idx", "weight_scale", "weight_scale_2", "weight_scale_inv", "weight_shape",
@@ -64,43 +63,9 @@ def weight_files(names: Iterable[str], index: Mapping[str, Any] | None) -> list[
 
 def architecture(config: Mapping[str, Any], tensors: Iterable[Stored]) -> Architecture:
     """Raises ModelError when this is no decoder that generates text, or the config lacks what one has."""
-    classes = [str(c) for c in config.get("architectures") or ()]
-    if config.get("is_encoder_decoder") or not any(c.endswith(_GENERATES) for c in classes):
-        raise ModelError(f"it is no decoder that generates text (its config.json says {', '.join(classes) or 'none'})")
-    text = next((config[key] for key in _NESTED if isinstance(config.get(key), dict)), config)
-    text = next((text[key] for key in _NESTED if isinstance(text.get(key), dict)), text)
     stored = list(tensors)
-    try:
-        heads, hidden = _number(text, "num_attention_heads", "n_head"), _number(text, "hidden_size", "n_embd")
-        kv_heads, head_dim = _kv(text, heads, hidden)
-        return Architecture(
-            family=str(text.get("model_type") or config["model_type"]), hidden_size=hidden, heads=heads,
-            layers=_number(text, "num_hidden_layers", "n_layer"), kv_heads=kv_heads, head_dim=head_dim,
-            intermediate_size=_number(text, "intermediate_size", "n_inner", "ffn_hidden_size", default=4 * hidden),
-            vocabulary=_number(text, "vocab_size"), parameters=parameters(config, stored),
-            tied_embeddings=not any(t.name.endswith("lm_head.weight") for t in stored),
-            context_tokens=_number(text, "max_position_embeddings", "n_positions", "seq_length"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"its config.json lacks what a text model has: {error}") from error
-
-
-def _kv(text: Mapping[str, Any], heads: int, hidden: int) -> tuple[int, int]:
-    """KV heads and head size. With latent attention (DeepSeek) one vector of kv_lora_rank + qk_rope_head_dim is kept
-    for a token and layer: as one head of half the size, for keys and values are counted separately."""
-    if rank := text.get("kv_lora_rank"):
-        return 1, (int(rank) + int(text["qk_rope_head_dim"])) // 2
-    return (_number(text, "num_key_value_heads", "num_kv_heads", "n_head_kv", default=heads),
-            int(text.get("head_dim") or hidden // heads))
-
-
-def _number(text: Mapping[str, Any], *names: str, default: int | None = None) -> int:
-    """The first of several names for the same. Where it varies by layer, memory and time follow the largest."""
-    for name in names:
-        if (value := text.get(name)) is not None:
-            return int(max(value) if isinstance(value, list) else value)
-    if default is None:
-        raise KeyError(names[0])
-    return default
+    shape = from_config(config, parameters(config, stored) or None)
+    return shape.model_copy(update={"tied_embeddings": not any(t.name.endswith("lm_head.weight") for t in stored)})
 
 
 def parameters(config: Mapping[str, Any], tensors: Iterable[Stored]) -> int:
@@ -120,7 +85,7 @@ def parameters(config: Mapping[str, Any], tensors: Iterable[Stored]) -> int:
 
 def quantization_config(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Where the different tools put it."""
-    nested = (config.get(key) for key in _NESTED)
+    nested = (config.get(key) for key in NESTED)
     for place in (config, *(n for n in nested if isinstance(n, dict))):
         if found := place.get("quantization_config") or place.get("compression_config"):
             return dict(found)

@@ -21,7 +21,16 @@ from models.identity import content_id as content_id
 
 
 class Architecture(Record):
-    """The shape of a decoder-only transformer, as far as memory and time depend on it."""
+    """The shape of a decoder-only transformer, as far as memory and time depend on it.
+
+    What is None by default applies to some models only (None: it has none of it) and was not always known: it is no
+    part of an identity, which the content of the weights decides.
+    """
+
+    not_identity = frozenset({
+        "kv_lora_rank", "qk_rope_head_dim", "index_dim", "sliding_window_tokens", "sliding_layers", "kvless_layers",
+        "state_bytes_per_sequence", "kv_values_per_layer", "sliding_kv_values_per_layer", "experts",
+        "experts_per_token", "shared_experts", "expert_intermediate_size", "dense_layers", "active_parameters"})
 
     family: str = "llama"
     layers: int = Field(gt=0)
@@ -34,6 +43,26 @@ class Architecture(Record):
     parameters: int = Field(gt=0)
     tied_embeddings: bool = True
     context_tokens: int = Field(gt=0, description="the longest sequence the model was made for")
+    kv_lora_rank: int | None = Field(default=None, description="latent attention (MLA): size of the vector that stands"
+                                     " for all keys and values of a token and layer; kv_heads × head_dim is half of it")
+    qk_rope_head_dim: int | None = Field(default=None, description="MLA: size of the key with positions, kept beside")
+    index_dim: int | None = Field(default=None, description="sparse attention: of the 8-bit key that its index keeps")
+    sliding_window_tokens: int | None = Field(default=None, description="that a sliding or chunked layer looks back")
+    sliding_layers: int | None = None
+    kvless_layers: int | None = Field(default=None, description="layers that keep no keys and values: linear attention,"
+                                      " Mamba, or none at all")
+    state_bytes_per_sequence: int | None = Field(default=None, description="that these keep instead, at any length")
+    kv_values_per_layer: int | None = Field(default=None, description="numbers kept for a token and full layer, where"
+                                            " it is not 2 · kv_heads · head_dim")
+    sliding_kv_values_per_layer: int | None = Field(default=None, description="the same of a sliding layer")
+    experts: int | None = Field(default=None, description="routed experts of a layer")
+    experts_per_token: int | None = Field(default=None, description="of these, that a token passes")
+    shared_experts: int | None = Field(default=None, description="that every token passes, as multiples of a routed"
+                                       " one's size")
+    expert_intermediate_size: int | None = None
+    dense_layers: int | None = Field(default=None, description="layers without experts, of a model with experts")
+    active_parameters: int | None = Field(default=None, description="weights that a token is multiplied with, of a"
+                                          " model with experts")
 
 
 class ModelSpec(Record):
