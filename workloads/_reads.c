@@ -1,7 +1,10 @@
 /* The receive loop of workloads.sockets for answers in chunks (RFC 9112, 7.1), one epoll for all connections.
 
    What a token costs in Python is parsing its chunk and keeping its stamp: as much as the kernel takes to bring it. Here
-   a read is decoded into the recording's own bytearrays; Python is told of everything else that happens to a file. */
+   a read is decoded into the recording's own bytearrays; Python is told of everything else that happens to a file.
+
+   Stamps are the kernel's own where it gives them (SO_TIMESTAMPNS): of the instant at which what was read had arrived,
+   however long this process took to come to it. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
@@ -9,12 +12,14 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { ROUND = 1024, READ_BYTES = 16384, DIGITS_MAX = 15 };
+static const int64_t SECOND_NS = 1000000000; /* a stamp further off than this tells of a clock that was set */
 enum { GOES_ON = 0, WHOLE = -1, SURPLUS = -2, MALFORMED = -3, FAILED = -4, CLOSED = -1000 };
 enum state { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILERS, NAME, TRAILER, END_LF, OVER };
 
@@ -23,22 +28,31 @@ typedef struct {
     enum state state;
     int digits, delays;
     Py_ssize_t left;
-    int64_t calm_until_ns;
+    int64_t calm_until_ns, last_ns;
 } Slot;
 
 typedef struct {
     PyObject_HEAD
     int epoll, slots_len;
     Slot *slots; /* by file descriptor */
-    char eager, crowded, slow;
-    long long reads, late, late_ns, nap_ns, delayed_ns;
+    char eager, crowded, slow, was_slow;
+    long long reads, stamped, late, late_ns, nap_ns, delayed_ns;
+    int64_t ahead_ns; /* of the monotonic clock is the one that the kernel stamps with */
     int few, delays_max;
 } Reader;
 
-static int64_t now_ns(void) {
+static int64_t in_ns(const struct timespec *t) {
+    return t->tv_sec * SECOND_NS + t->tv_nsec;
+}
+
+static int64_t clock_ns(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t); /* what time.perf_counter_ns reads */
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+    clock_gettime(clock, &t);
+    return in_ns(&t);
+}
+
+static int64_t now_ns(void) {
+    return clock_ns(CLOCK_MONOTONIC); /* what time.perf_counter_ns reads */
 }
 
 static int append(PyObject *array, const void *bytes, Py_ssize_t n) {
@@ -128,6 +142,7 @@ static void leave(Slot *slot) {
 /* Takes what one read gave. */
 static int took(Reader *self, Slot *slot, int fd, const char *data, Py_ssize_t n, int64_t at_ns) {
     int code = decode(slot, data, n);
+    at_ns = slot->last_ns = at_ns > slot->last_ns ? at_ns : slot->last_ns;
     int64_t row[2] = {at_ns, PyByteArray_GET_SIZE(slot->body)};
     if (code == FAILED || append(slot->reads, row, sizeof row) < 0)
         return FAILED;
@@ -137,11 +152,32 @@ static int took(Reader *self, Slot *slot, int fd, const char *data, Py_ssize_t n
     return code;
 }
 
-static int received(Reader *self, Slot *slot, int fd, int64_t at_ns) {
+/* Reads once; `at_ns` becomes the instant at which the last of it had arrived, where the kernel says so. */
+static Py_ssize_t arrived(Reader *self, int fd, char *buffer, int64_t *at_ns) {
+    char control[CMSG_SPACE(sizeof(struct timespec))];
+    struct iovec part = {buffer, READ_BYTES};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    Py_ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT);
+    struct cmsghdr *said = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (said && said->cmsg_level == SOL_SOCKET && said->cmsg_type == SCM_TIMESTAMPNS) {
+        struct timespec t;
+        memcpy(&t, CMSG_DATA(said), sizeof t);
+        int64_t then_ns = in_ns(&t) - self->ahead_ns;
+        if (llabs(then_ns - *at_ns) < SECOND_NS) {
+            *at_ns = then_ns;
+            self->stamped++;
+            return n;
+        }
+    }
+    self->late += n > 0 && self->was_slow;
+    return n;
+}
+
+static int received(Reader *self, Slot *slot, int fd, int64_t *at_ns) {
     static char buffer[READ_BYTES]; /* used under the interpreter's lock */
-    Py_ssize_t n = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
+    Py_ssize_t n = arrived(self, fd, buffer, at_ns);
     if (n > 0)
-        return took(self, slot, fd, buffer, n, at_ns);
+        return took(self, slot, fd, buffer, n, *at_ns);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return GOES_ON;
     leave(slot);
@@ -167,7 +203,7 @@ static int serve(Reader *self, struct epoll_event *event, PyObject *told, int64_
         return -1;
     if (!(event->events & ~EPOLLOUT))
         return 0;
-    code = received(self, slot, fd, at_ns);
+    code = received(self, slot, fd, &at_ns);
     return code == FAILED ? -1 : code ? tell(told, slot, code, at_ns) : 0;
 }
 
@@ -185,10 +221,12 @@ static PyObject *reader_wait(Reader *self, PyObject *once) {
         }
         n = epoll_wait(self->epoll, events, ROUND, -1);
         at_ns = now_ns();
+        self->ahead_ns = clock_ns(CLOCK_REALTIME) - at_ns;
         Py_END_ALLOW_THREADS
         int failed = n < 0 && (errno != EINTR || PyErr_CheckSignals() < 0);
         if (n < 0 && failed && !PyErr_Occurred())
             PyErr_SetFromErrno(PyExc_OSError);
+        self->was_slow = self->slow;
         for (int i = 0; i < n && !failed; i++)
             failed = serve(self, &events[i], told, at_ns) < 0;
         if (failed) {
@@ -196,7 +234,6 @@ static PyObject *reader_wait(Reader *self, PyObject *once) {
             break;
         }
         self->reads += n > 0 ? n : 0;
-        self->late += self->slow && n > 0 ? n : 0;
         self->slow = now_ns() - at_ns > self->late_ns;
         if (n < 0 || PyObject_IsTrue(once))
             break;
@@ -220,7 +257,7 @@ static int control(Reader *self, int op, int fd, unsigned events) {
 }
 
 static PyObject *reader_add(Reader *self, PyObject *args) {
-    int fd;
+    int fd, on = 1;
     PyObject *target;
     if (!PyArg_ParseTuple(args, "iO", &fd, &target) || control(self, EPOLL_CTL_ADD, fd, EPOLLIN) < 0)
         return NULL;
@@ -234,6 +271,7 @@ static PyObject *reader_add(Reader *self, PyObject *args) {
         self->slots_len = len;
     }
     self->slots[fd].target = Py_NewRef(target);
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on); /* what it refuses is stamped here */
     Py_RETURN_NONE;
 }
 
@@ -271,10 +309,21 @@ static PyObject *reader_decode(Reader *self, PyObject *args) {
     slot->body = Py_NewRef(body);
     slot->reads = Py_NewRef(reads);
     slot->state = SIZE;
-    slot->digits = slot->delays = slot->left = slot->calm_until_ns = 0;
+    slot->digits = slot->delays = slot->left = slot->calm_until_ns = slot->last_ns = 0;
     code = took(self, slot, fd, rest.buf, rest.len, at_ns);
     PyBuffer_Release(&rest);
     return code == FAILED ? NULL : PyLong_FromLong(code);
+}
+
+static PyObject *reader_receive(Reader *self, PyObject *args) {
+    static char buffer[READ_BYTES];
+    int fd;
+    long long round_ns;
+    if (!PyArg_ParseTuple(args, "iL", &fd, &round_ns))
+        return NULL;
+    int64_t at_ns = round_ns;
+    Py_ssize_t n = arrived(self, fd, buffer, &at_ns);
+    return n < 0 ? PyErr_SetFromErrno(PyExc_OSError) : Py_BuildValue("(y#L)", buffer, n, (long long)at_ns);
 }
 
 static PyObject *reader_fileno(Reader *self, PyObject *Py_UNUSED(none)) {
@@ -315,12 +364,14 @@ static PyMethodDef methods[] = {
     {"modify", (PyCFunction)reader_modify, METH_VARARGS, NULL},
     {"remove", (PyCFunction)reader_remove, METH_VARARGS, NULL},
     {"decode", (PyCFunction)reader_decode, METH_VARARGS, NULL},
+    {"receive", (PyCFunction)reader_receive, METH_VARARGS, NULL},
     {"wait", (PyCFunction)reader_wait, METH_O, NULL},
     {"close", (PyCFunction)reader_close, METH_NOARGS, NULL},
     {NULL}};
 
 static PyMemberDef members[] = {
     {"reads", T_LONGLONG, offsetof(Reader, reads), READONLY, NULL},
+    {"stamped", T_LONGLONG, offsetof(Reader, stamped), READONLY, NULL},
     {"late", T_LONGLONG, offsetof(Reader, late), READONLY, NULL},
     {"slow", T_BOOL, offsetof(Reader, slow), 0, NULL},
     {"crowded", T_BOOL, offsetof(Reader, crowded), 0, NULL},

@@ -1,9 +1,11 @@
 """What `_reads.c` offers; Linux, and only where it could be compiled."""
 
 class Reader:
-    """An epoll. reads, late: files found ready, and those of them that had to wait for this process."""
+    """An epoll. reads: files found ready; of what was read then, `stamped` by the kernel, or `late`: neither that nor
+    seen in time."""
 
     reads: int
+    stamped: int
     late: int
     slow: bool
     crowded: bool
@@ -14,5 +16,6 @@ class Reader:
     def modify(self, fd: int, events: int, /) -> None: ...
     def remove(self, fd: int, /) -> None: ...
     def decode(self, fd: int, body: bytearray, reads: bytearray, rest: bytes, now_ns: int, /) -> int: ...
+    def receive(self, fd: int, now_ns: int, /) -> tuple[bytes, int]: ...
     def wait(self, once: bool, /) -> list[tuple[object, int, int]]: ...
     def close(self) -> None: ...

@@ -18,7 +18,6 @@ from typing import Any, Protocol, cast
 from workloads.alarm import ticker
 from workloads.reads import CLOSED, LATE_NS, reads
 
-READ_BYTES = 4096
 STAY_NS = 5_000_000
 CROWD = 100
 """Reads in that time (20 000 a second) from which on it sleeps a little after rounds of few reads."""
@@ -106,7 +105,7 @@ class Channel:
 
     def __init__(self, owner: Sockets, sock: socket.socket, receiver: Receiver) -> None:
         self._owner, self._sock, self._receiver = owner, sock, receiver
-        self._recv, self._received = sock.recv, receiver.received
+        self._fd, self._receive, self._received = sock.fileno(), owner.reads.receive, receiver.received
         self._unsent = b""
         self._closing = False
         self._decode = getattr(owner.reads, "decode", None)
@@ -127,7 +126,7 @@ class Channel:
             if events == select.EPOLLOUT:
                 return
         try:
-            data = self._recv(READ_BYTES)
+            data, now_ns = self._receive(self._fd, now_ns)
         except BlockingIOError:
             return
         except OSError as error:
