@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app._render import MEASUREMENT, RUN, Row, dump, emit, field, number
+from app._render import MEASUREMENT, RUN, SPARE, Row, dump, emit, field, number
 from models import physics, planner, slo
 from models.errors import UserError
 from models.planner import Answer
@@ -52,7 +52,7 @@ def _table(workload: str, rows: list[dict[str, Any]], limits: tuple[slo.Limit, .
     click.echo(f"\n{workload} · {inputs} tokens in, {outputs} out (means) · limits "
                + ", ".join(str(limit) for limit in limits))
     trust = ("trust", lambda r: str(r["trust"]) + _missed(r, limits))
-    emit(rows, (*MEASUREMENT[:-1], trust), as_json=False)
+    emit(rows, (*MEASUREMENT[:-1], trust), as_json=False, spare=SPARE[2:])
     click.echo(_sentence(rows, answer))
 
 
@@ -131,7 +131,7 @@ def runs(home: Path, limit: int, as_json: bool) -> None:
     if as_json:
         dump([*({"kind": "measurement", **r} for r in rows), *({"kind": "failure", **r} for r in failed)])
         return
-    emit(rows, RUN, as_json=False)
+    emit(rows, RUN, as_json=False, spare=SPARE)
     for row in failed:
         click.echo(f"failed {str(row['failed_at'])[:16]}: {row['setup_label']}: {row['error']}")
 

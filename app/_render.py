@@ -13,6 +13,8 @@ Column = tuple[str, Callable[[Row], str]]
 _NUMBER = re.compile(r"[-—\d][\d .e/—-]*(/s)?$")
 WIDE, FEW = 12, 6
 """Columns that a terminal holds; rows that can lie down instead."""
+WRAPPED = 20
+"""Characters that a last column is given before it wraps."""
 
 
 def number(value: object, digits: int = 3) -> str:
@@ -38,8 +40,12 @@ def field(name: str, digits: int = 3) -> Column:
     return name, lambda row: number(row[name], digits)
 
 
-def emit(rows: Sequence[Row], columns: Sequence[Column], as_json: bool, title: str = "") -> None:
-    """Prints rows as a table of the given columns, or all of their fields as a JSON list."""
+def emit(rows: Sequence[Row], columns: Sequence[Column], as_json: bool, title: str = "",
+         spare: Sequence[str] = ()) -> None:
+    """Prints rows as a table of the given columns, or all of their fields as a JSON list.
+
+    On a terminal that is too narrow the `spare` columns are left out, first ones first, and that is said.
+    """
     if as_json:
         dump(rows)
         return
@@ -48,13 +54,30 @@ def emit(rows: Sequence[Row], columns: Sequence[Column], as_json: bool, title: s
 
     console = Console(width=None if _is_terminal() else 200, highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0), title=title or None, title_justify="left", header_style="bold")
-    cells = [[cell(row) for _, cell in columns] for row in rows]
-    for i, (heading, _) in enumerate(columns):
-        numbers = all(_NUMBER.match(line[i]) for line in cells)
-        table.add_column(heading, justify="right" if numbers else "left", no_wrap=i == 0)
-    for line in cells:
+    cells = {heading: [cell(row) for row in rows] for heading, cell in columns}
+    hidden = _too_wide(cells, console.width, spare)
+    for heading in hidden:
+        del cells[heading]
+    for i, (heading, values) in enumerate(cells.items()):
+        table.add_column(heading, justify="right" if all(map(_NUMBER.match, values)) else "left", no_wrap=i == 0)
+    for line in zip(*cells.values(), strict=True):
         table.add_row(*line)
     console.print(table)
+    if hidden:
+        console.print(f"not shown on {console.width} columns: {', '.join(hidden)}", style="dim")
+
+
+def _too_wide(cells: Mapping[str, Sequence[str]], width: int, spare: Sequence[str]) -> list[str]:
+    """Names of the spare columns that have to go; the last column may wrap."""
+    wide = {heading: 2 + max(map(len, (heading, *values))) for heading, values in cells.items()}
+    wide[list(wide)[-1]] = min(list(wide.values())[-1], WRAPPED)
+    hidden: list[str] = []
+    for heading in spare:
+        if sum(wide.values()) <= width:
+            break
+        del wide[heading]
+        hidden.append(heading)
+    return hidden
 
 
 def any_rows(rows: Sequence[Row], as_json: bool) -> None:
@@ -108,11 +131,13 @@ MEASUREMENT: tuple[Column, ...] = (
     ("trust", lambda r: str(r["trust"])),
 )
 """Columns of the table that everyone sees; TTFT from the instant a request was meant to be sent."""
+SPARE = ("measured", "model", "USD per M out", "slots", "workload", "TPOT p50 / p95 ms")
+"""What a narrow terminal shows none of, least needed first."""
 
 RUN: tuple[Column, ...] = (
     ("trial", lambda r: str(r["trial_id"])[:8]),
     ("model", lambda r: str(r["model"])),
     ("workload", lambda r: str(r["workload"])),
-    *MEASUREMENT,
     ("measured", lambda r: str(r["started_at"])[:16]),
+    *MEASUREMENT,
 )
