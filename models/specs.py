@@ -217,6 +217,10 @@ class Price(Record):
     date: str = Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")
     source: Identifier
     region: str | None = None
+    instance: str | None = Field(default=None, description="the provider's name of the machine it is a part of")
+    currency: str | None = Field(default=None, description="that it was quoted in; None: US dollars")
+    price_per_hour: float | None = Field(default=None, description="as quoted, in that currency")
+    rate_date: str | None = Field(default=None, description="of the exchange rate it was converted at")
 
     @field_validator("price_usd_per_hour")
     @classmethod

@@ -1,6 +1,7 @@
 """Prices: files beside the bundles, so that a database can be made again from what lies on disk.
 
-    prices/<key>.json       one price; the key is that of its hardware, tier, date, source and region
+    prices/<key>.json       one price; the key is that of its hardware, tier, date, source, region and instance
+    prices.yaml             a person's own, written by hand (models/pricefile.py); its rows come and go with its text
 """
 
 from __future__ import annotations
@@ -10,24 +11,37 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import BundleError
+from models import pricefile, prices
+from models.errors import BundleError, UserError
+from models.pricefile import PriceFile
 from models.specs import Price, content_id
 from warehouse import _disk
+
+OWN = "prices.yaml"
+FETCHED = "gpuhunt"
+"""How the source of a price begins that was fetched from clouds' catalogues."""
 
 
 @dataclass(frozen=True)
 class StoredPrice:
-    """A price and where it came from: `given` by a person, or bundled with dyno; the first win over the second."""
+    """A price and where it came from: `given` by a person, or fetched or bundled with dyno; the first wins."""
 
     key: str
     price: Price
     given: bool
     stored_at: dt.datetime
 
+    @property
+    def origin(self) -> str:
+        """For people: prices.yaml, given, fetched or bundled."""
+        if self.given:
+            return OWN if self.key.startswith(OWN) else "given"
+        return "fetched" if self.price.source.startswith(FETCHED) else "bundled"
+
 
 def key_of(price: Price) -> str:
     """Identifies a price by everything but its figure: a corrected figure replaces the wrong one."""
-    return content_id(price.model_copy(update={"price_usd_per_hour": 0.0}))
+    return content_id(price.model_copy(update={"price_usd_per_hour": 0.0, "price_per_hour": None, "rate_date": None}))
 
 
 def write(home: Path, price: Price, given: bool) -> StoredPrice:
@@ -52,3 +66,35 @@ def read(path: Path) -> StoredPrice:
                            dt.datetime.fromisoformat(raw["stored_at"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: is not a stored price: {str(error).splitlines()[0]}") from None
+
+
+def own_file(home: Path) -> PriceFile:
+    """Reads prices.yaml; empty where there is none. Raises UserError naming the file and the field."""
+    path = home / OWN
+    try:
+        return pricefile.parse(path.read_text(), str(path))
+    except FileNotFoundError:
+        return PriceFile()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def own(home: Path) -> list[StoredPrice]:
+    """Returns the prices of prices.yaml, stored when the file was last written. Raises UserError as own_file() does."""
+    found = own_file(home).prices
+    if not found:
+        return []
+    written = dt.datetime.fromtimestamp((home / OWN).stat().st_mtime, dt.UTC).replace(tzinfo=None)
+    return [StoredPrice(f"{OWN}:{key_of(price)}", price, True, written) for price in found]
+
+
+def every(home: Path) -> list[StoredPrice]:
+    """Returns every price known here: of prices.yaml, stored ones, and the bundled ones of accelerators.
+
+    Raises UserError for a prices.yaml that is wrong, BundleError for a stored price that is.
+    """
+    known = own(home) + [read(path) for path in paths(home)]
+    keys = {p.key for p in known}
+    never = dt.datetime.min  # a bundled price comes with dyno
+    return known + [StoredPrice(key, price, False, never) for price in prices.catalogue()
+                    if (key := key_of(price)) not in keys]

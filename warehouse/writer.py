@@ -111,14 +111,32 @@ def set_price(home: Path, price: Price, keep_existing: bool = False,
     One of the same hardware, tier, date, source and region is replaced; with `keep_existing`, which is how bundled
     prices are stored, it stays, and the price counts as bundled: a price that a person gave always wins over it.
     """
+    return set_prices(home, [price], given=not keep_existing, keep_existing=keep_existing, timeout_s=timeout_s) > 0
+
+
+def set_prices(home: Path, prices: Sequence[Price], given: bool, keep_existing: bool = False,
+               timeout_s: float = _disk.LOCK_TIMEOUT_S) -> int:
+    """Stores several at once, as set_price() does one; returns how many changed. `given`: by a person."""
     with _disk.locked(home / LOCK, timeout_s):
-        path = home / "prices" / f"{pricelist.key_of(price)}.json"
-        if keep_existing and path.exists():
-            return False
-        stored = pricelist.write(home, price, given=not keep_existing)
+        new = [p for p in prices
+               if not (keep_existing and (home / "prices" / f"{pricelist.key_of(p)}.json").exists())]
+        if not new:
+            return 0
+        stored = [pricelist.write(home, price, given) for price in new]
         with _database(home) as con:
-            _project.store_price(con, stored)
-    return True
+            for one in stored:
+                _project.store_price(con, one)
+    return len(new)
+
+
+def sync_prices(home: Path, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> bool:
+    """Brings the database's prices to what prices.yaml says. Returns whether anything changed; nothing is made where
+    there is no database yet. Raises UserError naming the file and the field when it is wrong."""
+    pricelist.own(home)
+    if not (home / DATABASE).exists():
+        return False
+    with _opened(home, timeout_s) as con:
+        return _own_prices(con, home)
 
 
 def set_engines(home: Path, engines: Sequence[EngineAbout], timeout_s: float = _disk.LOCK_TIMEOUT_S) -> bool:
@@ -203,7 +221,24 @@ def _ingest_prices(con: duckdb.DuckDBPyConnection, home: Path) -> list[tuple[Pat
             continue
         if stored.get(price.key) != price.stored_at:
             _project.store_price(con, price)
+    try:
+        _own_prices(con, home)
+    except UserError as error:
+        failed.append((home / pricelist.OWN, str(error)))
     return failed
+
+
+def _own_prices(con: duckdb.DuckDBPyConnection, home: Path) -> bool:
+    """The rows of prices.yaml as they are now; those that are no longer in it go."""
+    own = {p.key: p for p in pricelist.own(home)}
+    stored: dict[str, dt.datetime] = dict(con.execute(
+        "select price_id, stored_at from prices where starts_with(price_id, ?)", [pricelist.OWN]).fetchall())
+    if stored == {key: price.stored_at for key, price in own.items()}:
+        return False
+    con.execute("delete from prices where starts_with(price_id, ?)", [pricelist.OWN])
+    for price in own.values():
+        _project.store_price(con, price)
+    return True
 
 
 def _transaction(con: duckdb.DuckDBPyConnection, work: Callable[[], None]) -> None:

@@ -39,12 +39,6 @@ def test_rough_cost_and_price_of_what_was_measured() -> None:
     assert cost.usd_per_thousand_requests(3.6, 1) == pytest.approx(1.0)
 
 
-def test_exact_cache_bytes_of_the_110m_shape_are_36_kib_a_token() -> None:
-    assert memory.kv_bytes_per_token(SHAPE) == 36 * 1024
-    assert memory.kv_bytes_per_token(SHAPE, "q8_0") == pytest.approx(36 * 1024 * 34 / 64)
-    assert memory.decode_read_bytes(1e8, SHAPE, "f16", 10) == 1e8 + 360 * 1024
-
-
 def test_bandwidth_bound() -> None:
     tpot = throughput.bandwidth_bound_tpot_ms(220e6, 30)
     assert tpot == pytest.approx(7.333, rel=1e-3)
@@ -79,7 +73,8 @@ def test_bundled_prices_carry_date_tier_and_source() -> None:
     cpu = prices.bundled(HardwareSpec(name="box", cpu="x", cores=2))
     assert [p.price_usd_per_hour for p in cpu] == [0.08] and cpu[0].tier == "assumed" and cpu[0].source
     gpus = prices.bundled(HardwareSpec(name="g", kind="cuda", accelerator="NVIDIA H100 80GB HBM3", accelerators=2))
-    assert {p.tier: p.price_usd_per_hour for p in gpus} == {"hyperscaler": 2.34, "neocloud": 3.10, "rental": 3.56}
+    by_tier = {p.tier: p.price_usd_per_hour for p in gpus if p.date == "2026-07"}
+    assert by_tier == {"hyperscaler": 2.34, "neocloud": 3.10, "rental": 3.56}
 
 
 def curve(variant: str, quantization: str, slots: int, users: int, **more: object) -> dict[str, object]:

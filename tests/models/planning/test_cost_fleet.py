@@ -98,7 +98,7 @@ def test_capital_recovery_is_the_textbooks_annuity() -> None:
 def test_the_annuity_pays_the_debt_off_to_what_it_is_sold_for(price: float, years: int, interest: float,
                                                              salvage: float) -> None:
     """Worked year by year: the debt grows by interest and falls by the annuity."""
-    annuity, debt = ownership.capital_usd_per_year(price, years, interest, salvage), price
+    annuity, debt = ownership.capital_per_year(price, years, interest, salvage), price
     for _ in range(years):
         debt = debt * (1 + interest) - annuity
     assert debt == pytest.approx(price * salvage, rel=1e-6, abs=1e-6 * price * (1 + interest) ** years)
@@ -107,13 +107,13 @@ def test_the_annuity_pays_the_debt_off_to_what_it_is_sold_for(price: float, year
 def test_an_hour_of_an_owned_machine() -> None:
     """87 600 USD over 10 years without interest is 1 an hour; 2 % upkeep 0.20; at 80 % use 1.50; 10 kW × 1.2 × 0.10
     is 1.20 more."""
-    machine = Owned(price_usd=87_600, years=10, opex_share=0.02, utilisation=0.8, power_w=10_000, pue=1.2,
-                    electricity_usd_per_kwh=0.10)
-    assert ownership.usd_per_hour(machine) == pytest.approx(2.7)
+    machine = Owned(price=87_600, years=10, opex_share=0.02, utilisation=0.8, power_w=10_000, pue=1.2,
+                    electricity_per_kwh=0.10)
+    assert ownership.per_hour(machine) == pytest.approx(2.7)
 
 
 @given(st.floats(0.05, 1), st.floats(0.05, 1))
 def test_a_machine_in_use_more_costs_less_an_hour(one: float, other: float) -> None:
     less, more = sorted((one, other))
-    hour = [ownership.usd_per_hour(Owned(price_usd=1e5, years=4, interest=0.1, utilisation=u)) for u in (less, more)]
+    hour = [ownership.per_hour(Owned(price=1e5, years=4, interest=0.1, utilisation=u)) for u in (less, more)]
     assert hour[1] <= hour[0]
