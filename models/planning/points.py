@@ -1,0 +1,59 @@
+"""What curves are fitted on, and what they answer with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from models.identity import Record
+
+
+class CurvePoint(Record):
+    """One closed-loop measurement of a setup under a workload: means over its requests."""
+
+    concurrency: float = Field(gt=0, description="requests in flight")
+    tpot_ms: float = Field(gt=0)
+    ttft_ms: float = Field(gt=0)
+    output_tokens_per_second: float = Field(gt=0, description="of the whole deployment")
+    output_tokens: float = Field(gt=0, description="a request")
+
+    @property
+    def requests_per_second(self) -> float:
+        """Requests that end in a second."""
+        return self.output_tokens_per_second / self.output_tokens
+
+
+class Prediction(Record):
+    """A value with its 90 % interval, in the unit of the quantity (ms, or output tokens a second)."""
+
+    value: float
+    low: float
+    high: float
+    extrapolates: bool = Field(description="asked beyond what was measured: the interval is a guess of its own")
+
+
+def point(concurrency: float, ttft_ms: float, tpot_ms: float, output_tokens: float,
+          output_tokens_per_second: float | None = None) -> CurvePoint:
+    """A point of a closed loop; where throughput was not measured, Little's law gives it: concurrency × output tokens /
+    (TTFT + (output tokens − 1) × TPOT), in tokens a second."""
+    seconds = (ttft_ms + (output_tokens - 1) * tpot_ms) / 1e3
+    return CurvePoint(concurrency=concurrency, ttft_ms=ttft_ms, tpot_ms=tpot_ms, output_tokens=output_tokens,
+                      output_tokens_per_second=output_tokens_per_second or concurrency * output_tokens / seconds)
+
+
+def merged(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
+    """One point a concurrency, ascending: the median of repeats, quantity by quantity (two: geometric mean)."""
+    by_concurrency: dict[float, list[CurvePoint]] = {}
+    for one in points:
+        by_concurrency.setdefault(one.concurrency, []).append(one)
+    return tuple(CurvePoint(concurrency=c, **{name: _median([getattr(p, name) for p in group]) for name in (
+        "tpot_ms", "ttft_ms", "output_tokens_per_second", "output_tokens")})
+        for c, group in sorted(by_concurrency.items()))
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else math.sqrt(ordered[middle - 1] * ordered[middle])

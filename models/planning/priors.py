@@ -1,0 +1,55 @@
+"""What measured curves have in common, and how that is learned: by expectation maximisation over other curves.
+
+The shipped figures were learned from all public curves whose configuration is told (aiconfigurator-core 0.12.0, see
+flows.accuracy_public); `python -m bench.curves --learn` recomputes them. No error figure uses them as they stand: each
+curve is predicted with a prior learned without any curve of its model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from models.planning.shapes import GRID, SCALES, Array, Prior, log_likelihood
+
+CurveQuantity = Literal["tpot", "throughput", "ttft"]
+
+SHIPPED: dict[CurveQuantity, Prior] = {
+    "tpot": Prior((0.74, 0.19), (2.7, 1.0), 0.52, (-2.4, 0.67), 2.0, 0.02),
+    "throughput": Prior((0.79, 0.2), (2.9, 0.9), 0.52, (-2.4, 0.65), 2.0, 0.02),
+    "ttft": Prior((0.97, 0.26), (3.3, 0.68), -0.15, (-1.68, 0.79), 2.0, 0.05),
+}
+
+STEEPNESS: dict[CurveQuantity, float] = {"tpot": 4.0, "throughput": 4.0, "ttft": 1.2}
+"""models.planning.knee.served's steepness. A queue that is taken for one in error costs TPOT and throughput more than
+one that is overlooked; for TTFT it is the other way round."""
+
+
+def likelihoods(curves: Sequence[tuple[Array, Array]], prior: Prior) -> Array:
+    """Log likelihoods of (log concurrency, log value) curves, (curves, shapes, scales), with the prior's kernel."""
+    return np.stack([log_likelihood(at, value, prior.length, prior.nugget) for at, value in curves])
+
+
+def learn(of_curves: Array, start: Prior, rounds: int = 15) -> Prior:
+    """Returns `start` with mean and spread of k, log c0 and log scale learned from curves' log likelihoods."""
+    found = start
+    for _ in range(rounds):
+        weights = of_curves + found.log_weights()
+        weights = np.exp(weights - weights.max(axis=(1, 2), keepdims=True))
+        share = (weights / weights.sum(axis=(1, 2), keepdims=True)).mean(axis=0)
+        found = _with_moments(found, share)
+    return found
+
+
+def _with_moments(prior: Prior, share: Array) -> Prior:
+    shapes, scales = share.sum(axis=1), share.sum(axis=0)
+    means = shapes @ GRID
+    spreads = np.sqrt(shapes @ (GRID - means) ** 2)
+    together = shapes @ ((GRID[:, 0] - means[0]) * (GRID[:, 1] - means[1])) / spreads.prod()
+    mean = float(scales @ np.log(SCALES))
+    spread = float(np.sqrt(scales @ (np.log(SCALES) - mean) ** 2))
+    return replace(prior, exponent=(float(means[0]), float(spreads[0])), log_turn=(float(means[1]), float(spreads[1])),
+                   correlation=float(np.clip(together, -0.95, 0.95)), log_scale=(mean, max(spread, 0.2)))
