@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -23,6 +23,7 @@ class Accelerator(Record):
     """One GPU, or one CPU socket, as its maker describes it. Rates are dense (no sparsity), tensor or matrix units."""
 
     name: Identifier
+    kind: Literal["gpu", "cpu"] = "gpu"
     matches: tuple[str, ...] = Field(default=(), description="parts of what drivers and people call it")
     memory_bytes: int = Field(gt=0, description="as the driver reports it")
     memory_bandwidth_bytes_per_s: float = Field(gt=0)
@@ -87,9 +88,10 @@ def _row(row: Any, file: str) -> Accelerator:
     name = row.get("name", "?") if isinstance(row, dict) else "?"
     try:
         return Accelerator(
-            name=name, matches=tuple(row.get("match") or ()), memory_bytes=int(row["mib"] * _MIB),
-            memory_bandwidth_bytes_per_s=row["tb_s"] * 1e12, source=row["source"], power_w=row.get("watt"),
-            link_bytes_per_s=row["link_gb_s"] * 1e9 if row.get("link_gb_s") else None, links_gpus=row.get("links") or 1,
+            name=name, kind=row.get("kind") or "gpu", matches=tuple(row.get("match") or ()),
+            memory_bytes=int(row["mib"] * _MIB), memory_bandwidth_bytes_per_s=row["tb_s"] * 1e12, source=row["source"],
+            power_w=row.get("watt"), links_gpus=row.get("links") or 1,
+            link_bytes_per_s=row["link_gb_s"] * 1e9 if row.get("link_gb_s") else None,
             **{f"{kind}_flops_per_s": rate * 1e12 for kind, rate in row["tflops"].items()})
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[-1].strip()

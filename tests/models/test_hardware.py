@@ -10,7 +10,8 @@ from models.errors import UserError
 
 @pytest.mark.parametrize(("asked", "name"), [
     ("h100", "h100_sxm"), ("H100", "h100_sxm"), ("NVIDIA H100 80GB HBM3", "h100_sxm"),
-    ("NVIDIA H100 PCIe", "h100_pcie"), ("NVIDIA H100 NVL", "h100_nvl"), ("NVIDIA A100-SXM4-80GB", "a100_sxm"), ("NVIDIA A100-SXM4-40GB", "a100_sxm_40gb"),
+    ("NVIDIA H100 PCIe", "h100_pcie"), ("NVIDIA H100 NVL", "h100_nvl"),
+    ("NVIDIA A100-SXM4-80GB", "a100_sxm"), ("NVIDIA A100-SXM4-40GB", "a100_sxm_40gb"),
     ("NVIDIA L40S", "l40s"), ("L4", "l4"), ("NVIDIA A10G", "a10g"), ("NVIDIA GeForce RTX 4090", "rtx_4090"),
     ("AMD Instinct MI300X", "mi300x"), ("Intel(R) Xeon(R) Platinum 8480+", "xeon_8480"), ("h200", "h200_sxm")])
 def test_an_accelerator_is_found_by_what_it_is_called(asked: str, name: str) -> None:
