@@ -23,7 +23,8 @@ MADE = """An experiment file with these lines gives such points (dyno evaluate F
   load: {concurrency: [1, 4, 16], requests: 60}"""
 LLAMA_SERVER_SLOTS, LLAMA_BATCH_TOKENS = 4, 2048
 """What llama-server takes where a setup says nothing and it did not tell."""
-ANSWERED = (pl.col("outcome") == "ok") & (pl.col("output_tokens") >= 1) & pl.col("first_token_ns").is_not_null()
+BEGUN = pl.col("first_token_ns").is_not_null() & (pl.col("chunk_ns").list.len() > 0)
+"""Also what the load generator broke off at the end: it kept the engine busy until then."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ class Point:
         return self.measurement.trial.load.concurrency is not None
 
     def seen(self) -> Seen:
-        """Its answered requests, of all phases. Tokens of a prompt that were in the prefix cache were not computed."""
-        ok = self.requests.filter(ANSWERED)
+        """Its requests whose answers began, of all phases. Tokens of a prompt that were in the prefix cache were not
+        computed."""
+        ok = self.requests.filter(BEGUN)
+        tokens = pl.when(pl.col("outcome") == "ok").then("output_tokens").fill_null(pl.col("chunk_ns").list.len())
         prompt = pl.col("input_tokens").fill_null(pl.col("input_tokens_planned")) - pl.col("cached_tokens").fill_null(0)
         sent, first, last = (_seconds(ok[name]) for name in ("sent_ns", "first_token_ns", "last_token_ns"))
         stamps = ok["chunk_ns"].to_list()
@@ -47,7 +50,7 @@ class Point:
         load = self.measurement.trial
         return Seen(f"{load.workload.label}, {load.load.label}", sent, first, last,
                     np.maximum(1.0, ok.select(prompt).to_series().to_numpy().astype(float)),
-                    ok["output_tokens"].to_numpy().astype(float), chunks)
+                    np.maximum(1.0, ok.select(tokens).to_series().to_numpy().astype(float)), chunks)
 
 
 def _seconds(stamps: pl.Series) -> npt.NDArray[np.float64]:
