@@ -109,7 +109,7 @@ def figures_of(runs: Sequence[Logged], source: str) -> list[ErrorFigure]:
 def _per_token(run: Logged) -> float:
     """As vLLM counts tokens: where layers of both kinds share blocks, all of a block's layers for each."""
     paging = question(run, None, run.overheads).paging
-    one = 64 * paging.block_tokens
+    one = 4096 * paging.block_tokens  # many, for the one block more of a window not to count
     return sequence_bytes(run.architecture, one, run.kv_type, run.gpus, paging._replace(ahead_tokens=one)) / one
 
 
@@ -145,7 +145,7 @@ def _weight_figures(runs: Sequence[Launch], source: str) -> list[ErrorFigure]:
     return [figure("weights_memory", "rough", "16 bits a weight", source,
                    [2.0 * r.architecture.parameters for r, _ in told], truth),
             figure("weights_memory", "architecture", "real bits a weight", source,
-                   [weight_bytes(r.architecture, r.quantization) for r, _ in told], truth)]
+                   [memory.plan(r.question).weights_bytes * r.gpus for r, _ in told], truth)]
 
 
 def _pool_figures(runs: Sequence[Launch], source: str) -> list[ErrorFigure]:

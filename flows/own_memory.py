@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,16 +45,16 @@ class Launch:
     def question(self) -> memory.Question:
         """The question of level 2 that this launch answers."""
         return memory.Question(
-            architecture=self.architecture, engine=self.engine, engine_version=self.version, kind=self.hardware.kind,
-            quantization=self.quantization, kv_type=self.kv_type, context_tokens=self.context_tokens, gpus=self.gpus,
-            concurrency=self.sequences, memory_bytes=memory_of(self.hardware), utilisation=self.utilisation,
-            batched_tokens=self.pass_tokens)
+            architecture=self.architecture, engine=self.engine, engine_version=plain(self.version),
+            kind=self.hardware.kind, quantization=self.quantization, kv_type=self.kv_type,
+            context_tokens=self.context_tokens, gpus=self.gpus, concurrency=self.sequences,
+            memory_bytes=memory_of(self.hardware), utilisation=self.utilisation, batched_tokens=self.pass_tokens)
 
     @property
     def predicted_kv_bytes(self) -> float:
         """Of the cache that it set up: llama.cpp's is as large as all its sequences at their longest."""
         if self.engine != "llama_cpp":
-            one = rule(self.engine, self.version, self.hardware.kind).block_tokens
+            one = rule(self.engine, plain(self.version), self.hardware.kind).block_tokens
             return self.kv_tokens / one * sequence_bytes(self.architecture, one, self.kv_type)
         return self.sequences * sequence_bytes(self.architecture, self.context_tokens, self.kv_type,
                                                paging=self.question.paging)
@@ -64,6 +65,12 @@ class Launch:
             return None
         return Overheads(activation_bytes=self.overhead_bytes / self.gpus,
                          source=f"{self.engine} {self.version}'s own word, measured here with {self.model}")
+
+
+def plain(version: str) -> str | None:
+    """`0.3.36 (llama.cpp 0.5.0-dev)` is 0.3.36; None for a build that is named otherwise."""
+    found = re.match(r"\d+(\.\d+)+", version)
+    return found[0] if found else None
 
 
 def memory_of(hardware: HardwareSpec) -> float:

@@ -15,7 +15,7 @@ from models.identity import Identifier, Record
 from models.memory import rough_kv_bytes
 from models.planning.kv import Paging, bytes_per_token, sequence_bytes
 from models.planning.overheads import GIB, Overheads, Rule, Tier, predicted, rule
-from models.planning.weights import known, weight_bytes
+from models.planning.weights import known, repacked_bytes, weight_bytes
 from models.specs import Architecture
 
 _POWERS = tuple(2**n for n in range(1, 11))
@@ -77,7 +77,7 @@ class MemoryPlan(Record):
 def plan(question: Question) -> MemoryPlan:
     """Raises UserError for an engine, version, quantisation or KV type that is not known."""
     q, shape = question, question.architecture
-    weights = (q.weights_bytes or weight_bytes(shape, q.quantization)) / q.gpus
+    weights = _weights(q) / q.gpus
     beside = q.overheads or predicted(q.rule, shape, q.memory_bytes, q.gpus, q.tier, q.context_tokens * q.concurrency)
     usable = (q.utilisation or q.rule.utilisation) * q.memory_bytes
     pool = usable - weights - beside.total_bytes
@@ -90,6 +90,13 @@ def plan(question: Question) -> MemoryPlan:
         pool_bytes=pool, needed_bytes=weights + beside.total_bytes + q.concurrency * one,
         kv_tokens=room / token if token else math.inf, max_concurrency=room / one if one else math.inf,
         max_context_tokens=_longest(q, room), fits=q.concurrency * one <= pool)
+
+
+def _weights(q: Question) -> float:
+    if q.weights_bytes is not None:
+        return q.weights_bytes
+    copies = repacked_bytes(q.architecture, q.quantization) if q.engine == "llama_cpp" and q.kind == "cpu" else 0
+    return weight_bytes(q.architecture, q.quantization) + copies
 
 
 def _sequence(q: Question, tokens: int) -> float:

@@ -76,6 +76,12 @@ def weight_bytes(shape: Architecture, quantization: str) -> float:
     return few * others[name]["body"] / 8 + (shape.parameters - few) * 2
 
 
+def repacked_bytes(shape: Architecture, quantization: str) -> float:
+    """The second copy that llama.cpp on a CPU keeps of the layers' matrices in some types; 0 for the others."""
+    bits = _table()["gguf"].get(quantization.upper(), {})
+    return parts(shape).body * bits["body"] / 8 if bits.get("repacked") else 0.0
+
+
 def bytes_per_weight(shape: Architecture, quantization: str) -> float:
     """The mean over all weights. Raises UserError for an unknown quantisation."""
     return weight_bytes(shape, quantization) / shape.parameters

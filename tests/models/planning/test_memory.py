@@ -80,6 +80,16 @@ def test_engines_leave_embedding_and_output_at_16_bits() -> None:
         bytes_per_token(LLAMA, "f8")
 
 
+def test_llama_cpp_keeps_a_second_copy_of_some_types_on_a_cpu() -> None:
+    """110M, Q4_0: llama-server's buffers CPU_Mapped and CPU_REPACK together were 114 902 959 bytes."""
+    shape_110m = SMALL.model_copy(update={"parameters": 109_529_856})
+    asked = memory.Question(architecture=shape_110m, engine="llama_cpp", kind="cpu", quantization="Q4_0",
+                            context_tokens=2048, memory_bytes=24 * GIB)
+    assert memory.plan(asked).weights_bytes == pytest.approx(114_902_959, rel=0.01)
+    on_gpu = asked.model_copy(update={"kind": "cuda"})
+    assert memory.plan(on_gpu).weights_bytes == weight_bytes(shape_110m, "Q4_0")
+
+
 def logged(model: str, stored: str, gpus: int, weights: float, activation: float, other: float, kv: float,
            tokens: int, most: float) -> Logged:
     return Logged(model=model, architecture=shape(model), quantization=stored, gpus=gpus, context_tokens=8192,
