@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 from engines import launch
 from engines._hardware import host_info
 from flows import preflight
+from flows.calibrate import refit
 from flows.measure import failure, measure_setup
 from flows.publish import store
 from flows.report import Report
@@ -99,6 +100,7 @@ def evaluate(name: str, source: str, raw: dict[str, object], home: Path,
                           experiment.quality, return_state=True)
         _note(report, setup, state)
         store(home, setup.hardware)
+    report.unforeseen = [one.text for one in refit(home).surprises]
     _artifact(name, expansion, home)
     return report
 

@@ -9,10 +9,12 @@ from models.experiment import Skipped
 
 @dataclass
 class Report:
-    """What an evaluation did. `failed` maps a setup's label to why it failed."""
+    """What an evaluation did. `failed` maps a setup's label to why it failed; `unforeseen`: measurements outside the
+    interval that earlier ones of the same setup let expect."""
 
     experiment: str
     measured: list[str] = field(default_factory=list)
     reused: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
+    unforeseen: list[str] = field(default_factory=list)

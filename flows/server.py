@@ -21,6 +21,10 @@ from models.errors import DynoError, UserError
 from models.progress import Progress, silent
 
 START_S = 120.0
+_UNUSED = ("CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "DB_VACUUM", "FOREMAN", "PAUSE_EXPIRATIONS", "REPOSSESSOR",
+           "TRIGGERS")
+"""Services for schedules, workers and automations, which would only wake up between measurements. Events and task runs
+are recorded by services, too, and those stay."""
 
 
 @contextmanager
@@ -59,9 +63,10 @@ def _local(home: Path, progress: Progress) -> Iterator[str]:
     env = {
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
+        **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _UNUSED},
     }
     argv = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port),
-            "--no-services", "--no-ui", "--log-level", "WARNING"]
+            "--no-scheduler", "--no-late-runs", "--no-ui", "--log-level", "WARNING"]
     url = f"http://127.0.0.1:{port}/api"
     with supervise(argv, {**os.environ, **env}, folder / "server.log") as server:
         deadline = time.monotonic() + START_S
