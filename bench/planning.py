@@ -1,0 +1,98 @@
+"""Planned against measured on this machine: python -m bench.planning [--home FOLDER] [--fit 1,4,8,16] [--json]
+
+Measures bench/planning.yaml by `dyno evaluate` (minutes, once in a home; leave the machine alone meanwhile), fits the
+curve of each setup and workload on some load levels and predicts the others, then predicts the middle mix of lengths
+from the two around it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench._marks import Line, at_most, table
+from models.planning import curves
+from models.planning.curves import Fit
+from models.planning.points import merged, point
+from models.planning.transfer import Mix, transfer
+from warehouse import reader
+
+EXPERIMENT = Path(__file__).with_suffix(".yaml")
+UNSEEN, TRANSFER = 5.0, 12.0
+"""Per cent of throughput that predictions may miss on average: at an unseen concurrency, at an unseen mix."""
+
+
+def measure(home: Path) -> None:
+    """Raises CalledProcessError when a point could not be measured."""
+    subprocess.run([sys.executable, "-m", "app", "evaluate", str(EXPERIMENT)], check=True, stdout=subprocess.DEVNULL,
+                   env=os.environ | {"DYNO_HOME": str(home)})
+
+
+def lines(home: Path, fitted_on: Sequence[float]) -> Iterator[Line]:
+    """The marks of unseen concurrencies and of an unseen mix, by engine."""
+    rows = reader.query(home, "from measurements where workload_name = 'chat' and not fatal").to_dicts()
+    for engine in dict.fromkeys(r["variant"] or r["engine"] for r in rows):
+        known = [_Curve(w, [r for r in rows if r["workload"] == w and (r["variant"] or r["engine"]) == engine])
+                 for w in dict.fromkeys(r["workload"] for r in rows)]
+        known.sort(key=lambda one: one.input_tokens)
+        off = [percent for one in known for percent in one.unseen(fitted_on)]
+        yield at_most(engine, "throughput at unseen concurrencies, mean % off", float(np.mean(off)), UNSEEN)
+        yield Line(engine, "… worst % off", max(off), note=f"{len(off)} points; fitted on {len(fitted_on)} a curve")
+        middle, around = known[1], (known[0], known[2])
+        mixes = [Mix(input_tokens=one.input_tokens, output_tokens=one.output_tokens, fit=one.fit(fitted_on))
+                 for one in around]
+        off = [_off(transfer(mixes, middle.input_tokens, middle.output_tokens, p.concurrency).value,
+                    p.output_tokens_per_second) for p in middle.points]
+        yield at_most(engine, "throughput at an unseen mix, mean % off", float(np.mean(off)), TRANSFER)
+        yield Line(engine, "… worst % off", max(off), note=f"{middle.workload}, from "
+                   + " and ".join(one.workload for one in around))
+
+
+class _Curve:
+    """The points of a setup under a workload."""
+
+    def __init__(self, workload: str, rows: Sequence[dict[str, Any]]) -> None:
+        self.workload, self.slots = workload, rows[0]["max_sequences"]
+        self.input_tokens, self.output_tokens = (float(np.mean([r[f"{side}_tokens_mean"] for r in rows]))
+                                                 for side in ("input", "output"))
+        self.points = merged([point(r["concurrency"], r["ttft_ms_mean"], r["tpot_ms_mean"], r["output_tokens_mean"],
+                                    r["output_tokens_per_second"]) for r in rows])
+
+    def fit(self, on: Sequence[float]) -> Fit:
+        return curves.fit([p for p in self.points if p.concurrency in on], "throughput", max_sequences=self.slots)
+
+    def unseen(self, on: Sequence[float]) -> list[float]:
+        fitted = self.fit(on)
+        return [_off(fitted.predict(p.concurrency).value, p.output_tokens_per_second) for p in self.points
+                if p.concurrency not in on]
+
+
+def _off(predicted: float, measured: float) -> float:
+    return abs(predicted / measured - 1) * 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, help="where it is kept [default: a folder that is gone afterwards]")
+    parser.add_argument("--fit", default="1,4,8,16", help="load levels to fit on [default: 1,4,8,16]")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = asked.home or Path(folder)
+        measure(home)
+        found = list(lines(home, [float(c) for c in asked.fit.split(",")]))
+    print(json.dumps([one.flat() for one in found], indent=1) if asked.json else table(found))
+    sys.exit(any(one.met is False for one in found))
+
+
+if __name__ == "__main__":
+    main()
