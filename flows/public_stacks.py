@@ -28,18 +28,24 @@ _SAME_SHAPE = (("DeepSeek-(V3|R1)", "deepseek-ai--DeepSeek-R1"), ("Qwen3-32B", "
 """Public names whose config the package has under another name; quantised ones keep the shape."""
 
 
-@lru_cache(maxsize=1)
 def measured() -> tuple[Measured, ...]:
     """Every aggregated row that can be understood, repeats of one run under two names left out.
 
     Raises UserError when aiconfigurator-core is not installed.
     """
-    found: dict[tuple[object, ...], Measured] = {}
+    return tuple(one for _, one in pairs())
+
+
+@lru_cache(maxsize=1)
+def pairs() -> tuple[tuple[dict[str, Any], Measured], ...]:
+    """The same, each with its row as the file has it (warehouse.public.rows)."""
+    found: dict[tuple[object, ...], tuple[dict[str, Any], Measured]] = {}
     for row in public.rows().filter(mode="agg").iter_rows(named=True):
         chips = width(row)
         if chips <= MOST_GPUS:
             one = Measured(setting=_setting(row, chips), tpot_ms=row["tpot_ms"], ttft_ms=row["ttft_ms"])
-            found.setdefault((one.setting.labels["curve"], one.setting.concurrency, one.tpot_ms, one.ttft_ms), one)
+            key = (one.setting.labels["curve"], one.setting.concurrency, one.tpot_ms, one.ttft_ms)
+            found.setdefault(key, (row, one))
     return tuple(found.values())
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from scipy.optimize import nnls
 
 from models.identity import Identifier, Record
-from models.planning.roofline import Stack, active_parameters, decode_step, kv_read_bytes, prefill_step, running
+from models.planning.roofline import Stack, decode_step, prefill_step, running
 
 Floats = npt.NDArray[np.float64]
 
@@ -87,21 +87,18 @@ def ttft_terms(one: Setting) -> list[float]:
             whole.arithmetic_ms * one.concurrency / one.stack.attention_groups]
 
 
-def features(one: Setting, parts: Sequence[float], total: float) -> list[float]:
-    """Logarithms and yes/no that tell settings apart: the load (LOAD_FEATURES), the chips, the model, the share of each
-    of `parts` (ms, of tpot_terms or the like, times their coefficients) in their sum `total`, and that sum."""
-    stack, shape, chip = one.stack, one.stack.architecture, one.stack.chip
-    group = stack.chips // stack.attention_groups
-    shards = min(group, 1 if shape.kv_lora_rank else shape.kv_heads)
-    sparsity = shape.experts / shape.experts_per_token if shape.experts and shape.experts_per_token else 1
-    return [
-        *map(math.log, (one.batch / stack.attention_groups, one.input_tokens, one.output_tokens, stack.chips,
-                        chip.memory_bandwidth_bytes_per_s, chip.flops_per_s / chip.memory_bandwidth_bytes_per_s,
-                        stack.weight_bytes, active_parameters(shape), shape.layers, shape.hidden_size, sparsity,
-                        1 + kv_read_bytes(shape, 1) / shards)),
-        *map(float, (stack.attention_groups > 1, one.expert_parallel, bool(shape.kv_lora_rank),
-                     bool(shape.kvless_layers), bool(shape.index_dim), bool(shape.sliding_layers))),
-        *(math.log(part / total + _FLOOR) for part in parts), math.log(total)]
+def features(one: Setting, parts: Sequence[float]) -> list[float]:
+    """Logarithms and yes/no by which settings are alike: the load (LOAD_FEATURES), the chips, the bytes of a weight,
+    what is split how, the share of each of `parts` (terms times their coefficients, ms) in their sum, and that sum.
+
+    Sizes of models and rates of chips are left out: the parts say what they do to a step, and a handful of each tells
+    a model or a chip from another rather than what one never seen will do.
+    """
+    stack, total = one.stack, sum(parts)
+    return [*map(math.log, (one.batch / stack.attention_groups, one.input_tokens, one.output_tokens, stack.chips,
+                            stack.weight_bytes)),
+            float(stack.attention_groups > 1), float(one.expert_parallel),
+            *(math.log(part / total + _FLOOR) for part in parts), math.log(total)]
 
 
 def coefficients(terms: Floats, values: Floats, rounds: int = 8) -> Floats:

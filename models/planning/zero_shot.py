@@ -2,15 +2,16 @@
 
 value = physics × likeness. Physics are roofline terms with non-negative coefficients, one set for all rows. What they
 miss is a factor whose logarithm is a Gaussian process over numbers that tell stacks apart and over what they have in
-common: engine, model, chip, stack. Intervals are the process's, stretched so that they held for rows of this kind that
-were left out: other loads of a known stack, a new combination of known parts, a new model, a new chip, a new engine.
+common: engine, model, chip, stack. How much of that factor to believe, and how far to stretch the process's intervals,
+was chosen by leaving out rows of the question's kind: another load of a known stack, a new combination of known parts,
+a new model, a new chip, a new engine. Of what is quite new, physics alone often knows more than likeness does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,9 @@ LEAST_ROWS = 8
 NORMAL_90 = 1.645
 NOVELTIES = ("curve", "stack", "engine", "model", "chip")
 """What may be new in a question, from the least to the most; each is calibrated by leaving such groups out."""
-_FEW_GROUPS = 4
-_SHARED = (("model",), ("chip",), ("engine", "model"), ("engine", "chip"), ("stack",))
+_FEW_GROUPS = 3
+_SHARES = np.linspace(0, 1, 21)
+_WORST = 0.5
 
 
 class Measured(Record):
@@ -55,6 +57,14 @@ class Prediction(Record):
         return bool(self.new)
 
 
+class Trust(NamedTuple):
+    """share of the process's correction that is taken, and the factor on its standard deviation that makes intervals
+    of 90 %."""
+
+    share: float
+    stretch: float
+
+
 @dataclass(frozen=True)
 class ZeroShot:
     """Learnt from rows by `fit`; predicts in ms."""
@@ -65,7 +75,7 @@ class ZeroShot:
     spread: Floats
     codes: Mapping[str, Mapping[str, int]]
     process: Process
-    stretch: Mapping[str, float]
+    trust: Mapping[str, Trust]
     ranges: Mapping[str, tuple[float, float]]
 
     def predict(self, question: Setting) -> Prediction:
@@ -76,11 +86,13 @@ class ZeroShot:
         raw = _features(questions, table * self.factors)
         points = Points((raw - self.centre) / self.spread, _labels(questions, self.codes))
         mean, sd = self.process.predict(points)
-        middle, found = np.log(table @ self.factors) + mean, []
+        physics, found = np.log(table @ self.factors), []
         for row, one in enumerate(questions):
             news = [name for name in NOVELTIES if one.labels[name] not in self.codes[name]]
-            half = sd[row] * max(self.stretch[name] for name in (news or ["curve"]))
-            low, value, high = np.exp(middle[row] + half * np.array([-1, 0, 1]))
+            trusts = [self.trust[name] for name in (news or ["curve"])]
+            half = sd[row] * max(trust.stretch for trust in trusts)
+            middle = physics[row] + mean[row] * min(trust.share for trust in trusts)
+            low, value, high = np.exp(middle + half * np.array([-1, 0, 1]))
             found.append(Prediction(value=value, low=low, high=high, distance=sd[row] / self.process.prior_sd,
                                     new=(*(n for n in news if n != "curve"), *_outside(one, self.ranges))))
         return found
@@ -109,17 +121,18 @@ def fit(rows: Sequence[Measured], quantity: Quantity = "tpot", *, most_rows: int
     points = Points((raw - centre) / spread, _labels(settings, codes))
     rest = np.log(values / (table @ factors))
     process = Process(learn(parts(raw.shape[1]), points, rest, most_rows=most_rows, seed=seed), points, rest)
-    return ZeroShot(quantity, factors, centre, spread, codes, process, _stretches(process, table, values), {
+    return ZeroShot(quantity, factors, centre, spread, codes, process, _trusts(process, table, values), {
         name: (min(getattr(s, name) for s in settings), max(getattr(s, name) for s in settings))
         for name in ("concurrency", "input_tokens", "output_tokens")})
 
 
 def parts(columns: int) -> list[Part]:
-    """Of the covariance: all numbers, for every engine together and for each apart; a factor of each engine; the load
-    within what is shared; a factor of each version on a stack."""
+    """Of the covariance: all numbers, for everything together, within an engine, a model and a chip; the load within
+    finer kinds; a factor of each engine, and of each version on a stack."""
     every, load = tuple(range(columns)), tuple(range(LOAD_FEATURES))
-    return [Part((), every), Part(("engine",), every), Part(("engine",), ()), Part(("stack", "version"), ()),
-            *(Part(labels, load) for labels in _SHARED)]
+    return [*(Part(labels, every) for labels in ((), ("engine",), ("model",), ("chip",))),
+            *(Part(labels, load) for labels in (("engine", "model"), ("engine", "chip"), ("stack",))),
+            *(Part(labels, ()) for labels in (("engine",), ("stack", "version")))]
 
 
 def terms(quantity: Quantity, settings: Sequence[Setting]) -> Floats:
@@ -129,7 +142,7 @@ def terms(quantity: Quantity, settings: Sequence[Setting]) -> Floats:
 
 
 def _features(settings: Sequence[Setting], shares: Floats) -> Floats:
-    return np.array([features(one, list(part), float(part.sum())) for one, part in zip(settings, shares, strict=True)])
+    return np.array([features(one, list(part)) for one, part in zip(settings, shares, strict=True)])
 
 
 def _labels(settings: Sequence[Setting], codes: Mapping[str, Mapping[str, int]]) -> dict[str, npt.NDArray[np.int64]]:
@@ -144,23 +157,35 @@ def _outside(one: Setting, ranges: Mapping[str, tuple[float, float]]) -> Iterato
             yield f"{name} {value:g} ({low:g} to {high:g} were measured)"
 
 
-def _stretches(process: Process, table: Floats, values: Floats) -> dict[str, float]:
-    """By novelty: the factor on standard deviations that made 90 % of the rows' intervals hold when groups of that kind
-    were left out. Where a kind has too few groups, the largest factor of the others."""
-    inverse, rest, found = process.inverse(), process.values, dict[str, float]()
+def _trusts(process: Process, table: Floats, values: Floats) -> dict[str, Trust]:
+    """By novelty, from leaving out groups of that kind. Where a kind has too few, the most cautious of the others."""
+    inverse, found = process.inverse(), dict[str, Trust]()
     for name in NOVELTIES:
         codes = process.points.labels[name]
         groups = np.unique(codes)
         if len(groups) < _FEW_GROUPS:
             continue
-        ratios = []
+        left = []
         for group in groups:
             rows = np.flatnonzero(codes == group)
-            own = rest
+            rest = process.values
             if name in ("engine", "model", "chip"):  # many rows: the physics must not have seen them either
-                own = np.log(values / (table @ coefficients(np.delete(table, rows, 0), np.delete(values, rows))))
-            error, sd = left_out(inverse, own, rows)
-            ratios.append(np.abs(error) / sd)
-        found[name] = float(np.quantile(np.concatenate(ratios), 0.9))
-    return {name: found.get(name, max(found.values(), default=NORMAL_90)) for name in NOVELTIES}
+                factors = coefficients(np.delete(table, rows, 0), np.delete(values, rows))
+                rest = np.log(values / (table @ factors))
+            error, sd = left_out(inverse, rest, rows)
+            left.append((rest[rows], rest[rows] - error, sd))
+        found[name] = _trust(left)
+    cautious = Trust(min((t.share for t in found.values()), default=1.0),
+                     max((t.stretch for t in found.values()), default=NORMAL_90))
+    return {name: found.get(name, cautious) for name in NOVELTIES}
 
+
+def _trust(left: Sequence[tuple[Floats, Floats, Floats]]) -> Trust:
+    """Of groups (truths, predictions, standard deviations): the share of least mean squared error, each group counting
+    once and no row more than _WORST, and the 90 % quantile of errors in standard deviations."""
+    def cost(share: float) -> float:
+        return float(np.mean([(np.minimum(np.abs(true - share * mean), _WORST) ** 2).mean()
+                              for true, mean, _ in left]))
+    share = float(min(_SHARES, key=cost))
+    ratios = np.concatenate([np.abs(true - share * mean) / sd for true, mean, sd in left])
+    return Trust(share, float(np.quantile(ratios, 0.9)))
