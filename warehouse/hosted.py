@@ -41,7 +41,7 @@ def hosted(model: str, request: Request, at: dt.datetime, provider: str | None =
     if not asked:
         known = ", ".join(sorted(p.id for p in providers))
         raise UserError(f"hosted provider {provider!r}: genai-prices knows {known}")
-    pairs = [(p, m) for p in asked if (m := p.find_model(model))] or [
+    pairs = [(p, m) for p in asked if (m := p.find_model(model) or _same(model, p))] or [
         (p, m) for p in asked for m in p.models if _plain(model) in _plain(m.id)]
     found = [one for p, m in pairs if not m.deprecated and (one := _priced(p, m, request, at))]
     if not found:
@@ -51,6 +51,11 @@ def hosted(model: str, request: Request, at: dt.datetime, provider: str | None =
 
 def _plain(name: str) -> str:
     return name.lower().rpartition("/")[2].replace("_", "-")
+
+
+def _same(model: str, provider: Any) -> Any:
+    """The provider's model of that name but for case and maker."""
+    return next((m for m in provider.models if _plain(m.id) == _plain(model)), None)
 
 
 def _priced(provider: Any, model: Any, request: Request, at: dt.datetime) -> Hosted | None:
