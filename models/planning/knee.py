@@ -2,7 +2,7 @@
 
 Below the knee concurrency is what is served. Above it (slots, max_num_seqs, or a full KV cache) throughput and TPOT
 stay what they are at the knee, and TTFT grows by the queue: (concurrency − knee) / requests a second, which is Little's
-law (1961). A measured point shows its knee the same way: of its requests, rate × time waited are in the queue.
+law (1961). The first point with a queue shows the knee the same way: of its requests, rate × time waited are queueing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from collections.abc import Sequence
 
 from models.planning.points import CurvePoint
 
-SLIGHT = 0.95
-"""A knee above this share of the largest measured concurrency changes nothing that could be told from noise."""
-
 
 def served(points: Sequence[CurvePoint], steepness: float, max_sequences: float | None = None) -> float:
     """Returns the knee: how many requests are served at once at most; infinite where no point shows one.
@@ -25,16 +22,13 @@ def served(points: Sequence[CurvePoint], steepness: float, max_sequences: float 
     max_sequences: the engine's own limit, where it is known; a smaller one that shows in the points (memory) wins.
     """
     limit = math.inf if max_sequences is None else float(max_sequences)
-    count = unsaturated(points, steepness, limit)
-    shown = [_knee(points, count, one) for one in points[count:] if one.concurrency <= limit or max_sequences is None]
-    if shown:
-        found = math.exp(sum(map(math.log, shown)) / len(shown))
-        if found < SLIGHT * points[-1].concurrency:
-            limit = min(limit, found)
-    return limit
+    count = _unsaturated(points, steepness, limit)
+    if count == len(points) or points[count].concurrency > limit:
+        return limit
+    return min(limit, _knee(points, count, points[count]))
 
 
-def unsaturated(points: Sequence[CurvePoint], steepness: float, limit: float = math.inf) -> int:
+def _unsaturated(points: Sequence[CurvePoint], steepness: float, limit: float) -> int:
     """How many of the first points have no queue to speak of; at least one."""
     count = 1
     for before, one in itertools.pairwise(points):

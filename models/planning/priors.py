@@ -18,9 +18,9 @@ from models.planning.shapes import GRID, SCALES, Array, Prior, log_likelihood
 CurveQuantity = Literal["tpot", "throughput", "ttft"]
 
 SHIPPED: dict[CurveQuantity, Prior] = {
-    "tpot": Prior((0.74, 0.19), (2.7, 1.0), 0.52, (-2.4, 0.67), 2.0, 0.02),
-    "throughput": Prior((0.79, 0.2), (2.9, 0.9), 0.52, (-2.4, 0.65), 2.0, 0.02),
-    "ttft": Prior((0.97, 0.26), (3.3, 0.68), -0.15, (-1.68, 0.79), 2.0, 0.05),
+    "tpot": Prior((0.754, 0.189), (2.828, 0.956), 0.43, (-2.44, 0.639), 2.0, 0.02, reach=1.397),
+    "throughput": Prior((0.791, 0.192), (2.999, 0.881), 0.46, (-2.431, 0.642), 2.0, 0.02, reach=1.408),
+    "ttft": Prior((0.89, 0.131), (3.367, 0.752), 0.593, (-1.632, 0.621), 2.0, 0.05, reach=2.028),
 }
 
 STEEPNESS: dict[CurveQuantity, float] = {"tpot": 4.0, "throughput": 4.0, "ttft": 1.2}
