@@ -10,7 +10,6 @@ import click
 
 from app._render import MEASUREMENT, RUN, SPARE, Row, dump, emit, field, number
 from models import physics, planner, slo
-from models.errors import UserError
 from models.planner import Answer
 from warehouse import reader
 
@@ -160,16 +159,6 @@ def show_trial(home: Path, prefix: str, as_json: bool) -> None:
     click.echo(f"bundle: {bundle.path}")
     for line in log.splitlines()[-10:]:
         click.echo(f"  {line}")
-
-
-def prices(home: Path, as_json: bool) -> None:
-    """Prints the prices that costs are computed from."""
-    names = ("hardware", "price_usd_per_hour", "tier", "date", "source")
-    rows = reader.query(home, f"select {', '.join(names)}, region from prices order by all")  # noqa: S608
-    columns = tuple(map(field, names))
-    if rows.is_empty() and not as_json:
-        raise UserError("no price is stored yet: dyno price --usd-per-hour 0.12")
-    emit(rows.to_dicts(), columns, as_json)
 
 
 def doctor(checks: Sequence[Any], as_json: bool) -> None:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from app.cli_accuracy import accuracy
 from app.cli_engines import engines
 from app.cli_load import capacity, load
+from app.cli_plan import plan
+from app.cli_prices import prices
 from app.cli_quality import quality
 from models.errors import DynoError, UserError
 
@@ -46,6 +49,9 @@ cli.add_command(load)
 cli.add_command(capacity)
 cli.add_command(engines)
 cli.add_command(quality)
+cli.add_command(accuracy)
+cli.add_command(plan)
+cli.add_command(prices)
 
 
 @cli.command()
@@ -106,6 +112,8 @@ def evaluate(file: Path, dry_run: bool, fresh: bool, retry_disturbed: bool, pric
     expansion, report = _evaluate(experiment, source, "all" if fresh else "disturbed" if retry_disturbed else "none",
                                   price)
     _answer.show(home(), [t.trial_id for t in expansion.trials], experiment.limits, as_json)
+    for text in report.unforeseen:
+        click.echo(f"not as predicted: {text}", err=True)
     for skip in report.skipped:
         click.echo(f"not measured: {skip.label}: {skip.reason}", err=True)
     _fail_if(report.failed)
@@ -160,28 +168,6 @@ def show(trial: str, as_json: bool) -> None:
     from models.paths import home
 
     _answer.show_trial(home(), trial, as_json)
-
-
-@cli.command()
-@click.option("--usd-per-hour", type=click.FloatRange(min=0), help="Store this price for this machine.")
-@click.option("--tier", default="own", show_default=True)
-@click.option("--source", default="given on the command line", show_default=True)
-@as_json
-def price(usd_per_hour: float | None, tier: str, source: str, as_json: bool) -> None:
-    """List the prices that costs are computed from, or store one for this machine.
-
-    \b
-    Examples:
-      dyno price
-      dyno price --usd-per-hour 0.12 --source "our cloud bill, November 2026"
-    """
-    from app import _answer
-    from flows.run import set_price
-    from models.paths import home
-
-    if usd_per_hour is not None:
-        set_price(home(), usd_per_hour, tier, source)
-    _answer.prices(home(), as_json)
 
 
 @cli.command()

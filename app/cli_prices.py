@@ -11,10 +11,13 @@ import click
 @click.option("--region", help="Of regions that begin so alone: us, eu-west-1, ….")
 @click.option("--currency", default="USD", show_default=True, help="Show them in CNY, EUR, …, at a dated rate.")
 @click.option("--all", "every", is_flag=True, help="Older prices too, not only the newest of each kind.")
+@click.option("--usd-per-hour", type=click.FloatRange(min=0), help="Store this price for this machine first (--tier "
+              "and --source say what it is).")
+@click.option("--source", help="Where the price stored comes from.")
 @click.option("--refresh", is_flag=True, help="Fetch what clouds ask now first (needs gpuhunt and a network).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (a list of objects) instead of a table.")
-def prices(hardware: str | None, tier: str | None, region: str | None, currency: str, every: bool, refresh: bool,
-           as_json: bool) -> None:
+def prices(hardware: str | None, tier: str | None, region: str | None, currency: str, every: bool,
+           usd_per_hour: float | None, source: str | None, refresh: bool, as_json: bool) -> None:
     """List the prices of hardware: your own, those fetched, and those that come with dyno.
 
     What a cost is computed from, where no price is named: your own before all others; spot only when asked for; then
@@ -36,14 +39,22 @@ def prices(hardware: str | None, tier: str | None, region: str | None, currency:
 
     \b
     Examples:
+      dyno prices --usd-per-hour 0.12 --source "our cloud bill, November 2026"
       dyno prices --hardware H100
       dyno prices --hardware H100 --tier spot --currency CNY
       dyno prices --refresh --hardware H200 --json
     """
     from app import _prices
     from flows import market
+    from models.errors import UserError
     from models.paths import home
 
+    if source and usd_per_hour is None:
+        raise UserError("--source: is of a price to be stored, which needs --usd-per-hour")
+    if usd_per_hour is not None:
+        from flows.run import set_price
+
+        set_price(home(), usd_per_hour, tier or "own", source or "given on the command line")
     if refresh:
         from app._progress import display
 

@@ -103,7 +103,7 @@ def _say_none(scope: Scope, limits: str) -> None:
         return
     fastest = keeping.sort("output_tokens_per_second", descending=True, nulls_last=True).row(0, named=True)
     st.warning(f"No price is known for {scope.hardware}, so nothing can be called the cheapest: "
-               "`dyno price --usd-per-hour 0.12` stores one. The fastest that keeps "
+               "`dyno prices --usd-per-hour 0.12` stores one. The fastest that keeps "
                f"{limits} is **{fastest['setup_shown']}** at {fastest['load']} with "
                f"{_style.shown(fastest['output_tokens_per_second'])} output tok/s (trial {fastest['trial_id']}).")
 

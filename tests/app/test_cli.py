@@ -28,8 +28,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-COMMANDS = ("demo", "evaluate", "engines", "load", "capacity", "sql", "runs", "show", "price", "rebuild", "doctor",
-            "explore")
+COMMANDS = ("demo", "evaluate", "engines", "load", "capacity", "sql", "runs", "show", "prices", "accuracy", "plan",
+            "rebuild", "doctor", "explore")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -111,7 +111,7 @@ def test_every_table_has_its_json(demo_home: Path, dyno: Dyno) -> None:
     (first, *_) = json.loads(dyno("runs", "--json", home=demo_home).stdout)
     whole = json.loads(dyno("show", first["trial_id"][:10], "--json", home=demo_home).stdout)
     assert whole["trial_id"] == first["trial_id"] and whole["run"]["argv"]
-    prices = json.loads(dyno("price", "--json", home=demo_home).stdout)
+    prices = json.loads(dyno("prices", "--json", home=demo_home).stdout)
     assert prices and all(p["date"] and p["source"] for p in prices)
     assert {c["name"] for c in json.loads(dyno("doctor", "--json", home=demo_home).stdout)} >= {"gcc", "DYNO_HOME"}
     assert first["trial_id"][:8] in dyno("runs", home=demo_home).stdout

@@ -109,7 +109,7 @@ def test_without_a_price_the_fastest_is_named(tmp_path: Path, draw: Callable[...
     path = fake.store(tmp_path / "home")
     publish(tmp_path / "home", price=False)
     text = words(draw("compare"))
-    assert "dyno price" in text and path.name in text
+    assert "dyno prices" in text and path.name in text
 
 
 @pytest.mark.parametrize("query", [{}, {"latency": "itl_ms", "statistic": "p99", "scale": "log"},
