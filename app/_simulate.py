@@ -64,6 +64,7 @@ def _source(said: Mapping[str, Any]) -> str:
     fit = said["fit"]
     if fit is None:
         return f"Simulated ({number(int(said['metrics']['requests']))} requests) from the step times given."
-    off = "" if fit["error_left_out"] is None else f", {100 * fit['error_left_out']:.1f}% off on loads left out"
+    trials = ", ".join(trial[:8] for trial in said["trial_ids"])
     return (f"Simulated ({number(int(said['metrics']['requests']))} requests); step times fitted on"
-            f" {len(fit['loads'])} measured points{off}: trials {', '.join(t[:8] for t in said['trial_ids'])}.")
+            f" {len(fit['loads'])} measured points, {100 * fit['error_left_out']:.1f}% off on requests left out: trials"
+            f" {trials}.")

@@ -5,7 +5,7 @@ and then measures Poisson arrivals at two shares of what the fullest closed loop
 arrivals and lengths that were planned (what the simulation itself is off by), and as a planner would, with others drawn
 over an hour (that, and what is chance in a run of some minutes). And it times a simulated day at 10 requests a second.
 
-    python -m bench.simulation               # about four minutes on two cores
+    python -m bench.simulation               # about six minutes on two cores
     python -m bench.simulation --day         # the simulated day alone
 """
 
@@ -39,7 +39,8 @@ DAY_MARK_S, TTFT_PERCENT, THROUGHPUT_PERCENT = 10.0, 20.0, 5.0
 DAY_TIMES = StepTimes(base_s=0.010, per_sequence_s=1e-4, per_prompt_s=0.001, per_prefill_token_s=2e-5,
                       per_kv_token_s=2e-8, overhead_s=0.001)
 """About what an 8B model takes on one large GPU."""
-SHARES = (0.5, 0.75)
+SHARES, USERS = (0.5, 0.75), (0.375, 0.5, 0.75, 1.0)
+"""Of what the fullest closed loop gave; of the slots."""
 HOUR_S = 3600.0
 
 
@@ -84,11 +85,11 @@ def against_llama_server(options: argparse.Namespace) -> tuple[list[Line], Fitte
         log = Path(folder) / "engine.log"
         with launch.launch(setup, log, lambda step, done=None, detail="": told(step), timeout_s=120) as engine:
             server = Server(engine, setup, work, Path(folder), log)
-            users = sorted({1, 2, options.slots // 2, options.slots})
-            closed = [server.point(Load(concurrency=n, requests=options.requests * (1 + (n > 1)))) for n in users]
+            users = sorted({max(1, round(options.slots * share)) for share in USERS} | {1, 2})
+            closed = [server.point(Load(concurrency=n, requests=options.requests)) for n in users]
             found = step_times.fitted(closed)
             most = closed[-1].measurement.summary.metrics["requests_per_second"]
-            opened = [server.point(Load(request_rate=round(share * most, 3), requests=options.requests * 5))
+            opened = [server.point(Load(request_rate=round(share * most, 3), requests=options.requests * 3))
                       for share in SHARES]
     return [line for share, one in zip(SHARES, opened, strict=True) for line in lines(f"{share:.0%}", one, found)
             ], found
@@ -126,7 +127,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workload", default="chat", help="[default: chat]")
     parser.add_argument("--input-scale", type=float, default=0.05, help="[default: 0.05]")
     parser.add_argument("--output-scale", type=float, default=0.1, help="[default: 0.1]")
-    parser.add_argument("--requests", type=int, default=40, help="of the loop of one user; others are multiples")
+    parser.add_argument("--requests", type=int, default=40, help="of each closed loop; three times as many of Poisson ones [default: 40]")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     before = os.getloadavg()[0]
@@ -146,9 +147,8 @@ def main(argv: list[str]) -> int:
     else:
         print(table(found))
         if fit:
-            left_out = fit.error_left_out or float("nan")
             print(f"step times: {fit.times}\nfitted on {', '.join(fit.loads)}: {100 * fit.error:.1f} % off,"
-                  f" {100 * left_out:.1f} % on loads left out")
+                  f" {100 * fit.error_left_out:.1f} % on requests left out")
         print(f"load average: {before:.2f} before, {after:.2f} after, on {os.cpu_count()} cores")
     return int(any(one.met is False for one in found))
 

@@ -2,12 +2,13 @@
 
 A step decodes one token of each running sequence and computes some prompt tokens. Its seconds are linear in the work:
 
-    step = base + sequence · n^exponent + kv · tokens held + prompt · prompts + prefill token · tokens
+    step = decode(n) + kv · tokens held + prompt · prompts + prefill token · tokens
            + attended token · Σ tokens each prompt token attends to
 
-`base` is reading the weights once, `prompt` what a prompt in the batch costs whatever its length (llama-server, whose
-slots have caches of their own, computes it in a pass apart). No step is seen from outside, but a request's seconds from
-first to last token are the sum of its steps: one equation a request, whose terms count what the engine did meanwhile.
+decode(n) of n sequences is base + sequence · n^exponent, or a table: kernels are chosen by n, so that llama-server on
+a CPU may take less for 8 than for 5. `prompt` is what a prompt in the batch costs whatever its length (llama-server,
+whose slots have caches of their own, computes it in a pass apart). The seconds of a request from its first to its last
+token are the sum of its steps: one equation a request, whose terms count what the engine did meanwhile.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ Floats = npt.NDArray[np.float64]
 Prefill = Literal["mixed", "first"]
 """mixed: prompts share steps with decoding (llama-server, vLLM); first: steps of prompts alone before (TGI, SGLang)."""
 EXPONENTS = (0.5, 0.75, 1.0, 1.25)
-"""Tried for `n^exponent`, the best by the error left out."""
+"""Tried for `n^exponent` beside a table, the best by the error left out."""
+KNOTS, KNOT_STEPS = 16, 100.0
+"""Rows of a table at the most, and tokens that came in steps of so many sequences, at the least."""
+FOLDS, ROUNDS = 5, 3
+SAME_S = 0.0005
+"""Tokens nearer to one another came from one step."""
 IDLE_SHARE = 0.02
 """Of a request's time to first token that another may overlap, and it still counts as alone."""
 
@@ -40,6 +46,9 @@ class StepTimes(Record):
     base_s: float = Field(ge=0)
     per_sequence_s: float = Field(default=0.0, ge=0)
     exponent: float = Field(default=1.0, gt=0, description="of the sequences that decode")
+    table: tuple[tuple[int, float], ...] = Field(default=(), description="sequences, ascending, and what they add to"
+                                                 " the base, s: in place of the last two; 0 of them in steps of prompts"
+                                                 " alone; straight lines between rows, beyond the last in proportion")
     per_kv_token_s: float = Field(default=0.0, ge=0, description="each token held by a sequence that decodes")
     per_prompt_s: float = Field(default=0.0, ge=0, description="each prompt in the step, whatever its length")
     per_prefill_token_s: float = Field(default=0.0, ge=0)
@@ -48,7 +57,12 @@ class StepTimes(Record):
 
     def decode_s(self, sequences: int) -> float:
         """Seconds of a step in which so many sequences decode, without what reading their KV cache takes."""
-        return float(self.base_s + (self.per_sequence_s * sequences**self.exponent if sequences else 0.0))
+        if not self.table:
+            return float(self.base_s + (self.per_sequence_s * sequences**self.exponent if sequences else 0.0))
+        nothing = () if self.table[0][0] == 0 else ((0, 0.0),)
+        counts, seconds = zip(*nothing, *self.table, strict=True)
+        beyond = max(1.0, sequences / counts[-1])
+        return float(self.base_s + np.interp(sequences, counts, seconds) * beyond)
 
 
 @dataclass(frozen=True)
@@ -67,58 +81,117 @@ class Seen:
 
 
 class Fitted(Record):
-    """Step times and how far they were off. error_left_out: mean absolute share by which the seconds of a load's
-    requests were missed when that load was left out (decoding, and first tokens of requests that were alone)."""
+    """Step times and how far they were off. error_left_out: mean absolute share by which the seconds of requests were
+    missed that were left out, a fifth of each load at a time (decoding, and first tokens of requests that were alone).
+    sequences_most: that were seen to decode at once."""
 
     times: StepTimes
     loads: tuple[str, ...]
     equations: int
     error: float
-    error_left_out: float | None = Field(description="None: one load only, nothing could be left out")
+    error_left_out: float
+    sequences_most: int
     notes: tuple[str, ...] = ()
 
 
 def fit(points: Sequence[Seen], prefill: Prefill = "mixed") -> Fitted:
     """Fits step times by non-negative least squares of relative errors, every load with the same weight.
 
-    The exponent is the one with the least error on loads left out in turn. Raises UserError where no request had two
-    tokens.
+    Of a table and the exponents the one with the least error on requests left out in turn. Raises UserError where no
+    request had two tokens.
     """
     usable = [one for one in points if (one.output_tokens >= 2).any()]
     if not usable:
         raise UserError("points: no answered request with two output tokens: nothing shows how long a step takes")
-    tried = {exponent: [_equations(one, exponent, prefill) for one in usable]
-             for exponent in (EXPONENTS if len(usable) > 2 else (1.0,))}
-    errors = {exponent: _left_out(equations) for exponent, equations in tried.items()} if len(usable) > 1 else {}
-    exponent = min(errors, key=lambda one: errors[one], default=1.0)
-    equations = tried[exponent]
+    forms: list[Form] = [*EXPONENTS, _knots(usable)]
+    tried = [[_equations(one, form, prefill) for one in usable] for form in forms]
+    errors = [_left_out(equations) for equations in tried]
+    best = int(np.argmin(errors))
+    equations, form = tried[best], forms[best]
     found = _solved(equations)
-    alone = sum(int((rows[:, -1] > 0).sum()) for rows, _, _ in equations)
+    alone = sum(int((one.rows[:, -1] > 0).sum()) for one in equations)
     notes = () if alone else ("no request was ever alone: the overhead before the first token is taken as nothing",)
-    return Fitted(times=_times(found, exponent), loads=tuple(one.label for one in usable),
-                  equations=sum(len(y) for _, y, _ in equations), error=_missed(equations, found),
-                  error_left_out=errors.get(exponent), notes=notes)
+    return Fitted(times=_times(found, form, prefill), loads=tuple(one.label for one in usable),
+                  equations=sum(len(one.seconds) for one in equations), error=_missed(equations, found),
+                  error_left_out=errors[best], sequences_most=max(int(_running(one, _steps(one)[1]).max())
+                                                                  for one in usable), notes=notes)
 
 
-Equations = tuple[Floats, Floats, Floats]
-"""Terms [equations, 7], seconds [equations], weights [equations]."""
+Form = float | tuple[int, ...]
+"""Of decode(n): an exponent, or the rows of a table."""
 
 
-def _equations(seen: Seen, exponent: float, prefill: Prefill) -> Equations:
-    """Decoding of every request, and the first token of those that were alone; both kinds with a weight of 1 in all."""
-    decoding, seconds = _decoding(seen, exponent, prefill)
-    first, ttft = _alone(seen)
-    weights = np.concatenate([np.full(len(part), 1 / max(1, len(part))) for part in (seconds, ttft)])
-    return np.vstack([decoding, first]), np.concatenate([seconds, ttft]), weights
+@dataclass(frozen=True)
+class _Equations:
+    """Terms [equations, terms], seconds and weights [equations]. Terms are those of decode(n), KV tokens, prompts,
+    their tokens, tokens attended to, and requests that were alone."""
+
+    rows: Floats
+    seconds: Floats
+    weights: Floats
+
+    def part(self, chosen: npt.NDArray[np.bool_]) -> _Equations:
+        return _Equations(self.rows[chosen], self.seconds[chosen], self.weights[chosen])
 
 
-def _decoding(seen: Seen, exponent: float, prefill: Prefill) -> tuple[Floats, Floats]:
+def _knots(points: Sequence[Seen]) -> tuple[int, ...]:
+    """How many sequences decoded at a time in enough steps."""
+    counts = np.zeros(1)
+    for one in points:
+        _, middle, weight, _ = _steps(one)
+        these = np.bincount(np.maximum(_running(one, middle), 1), weight)
+        counts = np.pad(counts, (0, max(0, len(these) - len(counts))))
+        counts[:len(these)] += these
+    enough = np.flatnonzero(counts >= min(KNOT_STEPS, counts.max()))
+    if len(enough) > KNOTS:
+        enough = np.unique(enough[np.searchsorted(enough, np.geomspace(enough[0], enough[-1], KNOTS) - 1e-9)])
+    return tuple(int(n) for n in enough)
+
+
+def _decode_terms(running: Floats, form: Form) -> Floats:
+    """What multiplies the coefficients of decode(n), a row for each of the steps."""
+    if isinstance(form, float):
+        return np.column_stack([np.ones_like(running), running**form])
+    beyond = np.maximum(1.0, running / form[-1])
+    each = np.eye(len(form) + 1)[1:]  # at no sequences nothing
+    return np.column_stack([np.interp(running, (0, *form), one) * beyond for one in each])
+
+
+def _equations(seen: Seen, form: Form, prefill: Prefill) -> _Equations:
+    """Decoding of every request, the first token of those that were alone, and steps with prompts that others' tokens
+    show the beginning and the end of; each kind with a weight of 1 in all."""
+    parts = [_decoding(seen, form, prefill), _alone(seen, form)]
+    if prefill == "mixed" and seen.chunks_s:
+        parts.append(_prompt_steps(seen, form, np.concatenate(seen.chunks_s)))
+    return _Equations(np.vstack([rows for rows, _ in parts]), np.concatenate([seconds for _, seconds in parts]),
+                      np.concatenate([np.full(len(seconds), 1 / max(1, len(seconds))) for _, seconds in parts]))
+
+
+def _prompt_steps(seen: Seen, form: Form, stamps: Floats) -> tuple[Floats, Floats]:
+    """Steps in which sequences decoded while prompts were computed whole, a row each: from the last tokens before to
+    the first tokens of those prompts."""
+    order = np.argsort(seen.first_s)
+    first, prompt, stamps = seen.first_s[order], seen.input_tokens[order], np.sort(stamps)
+    apart = float(np.median(np.diff(stamps)[np.diff(stamps) > SAME_S])) / 2 if len(stamps) > 2 else 0.0
+    starts = np.flatnonzero(np.diff(first, prepend=-np.inf) > apart)   # of each step's prompts, by first token
+    begins = stamps[np.maximum(0, np.searchsorted(stamps, first[starts] - apart) - 1)]
+    seconds = first[starts] - begins
+    running = _running(seen, first[starts] - seconds / 2)
+    sums = [np.add.reduceat(of, starts) for of in (np.ones_like(prompt), prompt, prompt * (prompt + 1) / 2)]
+    held = held_tokens(seen.first_s, seen.last_s, seen.input_tokens, seen.output_tokens, begins)
+    came = np.maximum.reduceat(seen.sent_s[order], starts)
+    whole = (running > 0) & (seconds > 0) & (came < begins)
+    terms = _decode_terms(np.maximum(running, 1).astype(float), form)
+    return np.column_stack([terms, held, *sums, np.zeros_like(held)])[whole], seconds[whole]
+
+
+def _decoding(seen: Seen, form: Form, prefill: Prefill) -> tuple[Floats, Floats]:
     """What the engine did between the first and the last token of each request that had two, a row each. Steps that
     prompts ended in are known by their first tokens."""
     steps, middle, weight, of = _steps(seen)
     seconds = np.maximum(seen.last_s - seen.first_s, 1e-9)
-    running = np.searchsorted(np.sort(seen.first_s), middle) - np.searchsorted(np.sort(seen.last_s), middle)
-    sharing = np.bincount(of, np.maximum(running, 1)**exponent * weight, len(steps))
+    terms = _decode_terms(np.maximum(_running(seen, middle), 1).astype(float), form)
+    decode = np.column_stack([np.bincount(of, term * weight, len(steps)) for term in terms.T])
     held = np.bincount(of, held_tokens(seen.first_s, seen.last_s, seen.input_tokens, seen.output_tokens, middle)
                        * weight, len(steps))
     order = np.argsort(seen.first_s)
@@ -127,9 +200,15 @@ def _decoding(seen: Seen, exponent: float, prefill: Prefill) -> tuple[Floats, Fl
     prompt = seen.input_tokens[order]
     sums = [np.concatenate([[0.0], np.cumsum(of)]) for of in (np.ones_like(prompt), prompt, prompt * (prompt + 1) / 2)]
     prompts, tokens, attended = (total[high] - total[low] for total in sums)
-    bases = steps + (prompts if prefill == "first" else 0.0)
-    rows = np.column_stack([bases, sharing, held, prompts, tokens, attended, np.zeros_like(steps)])
+    if prefill == "first" and isinstance(form, float):
+        decode[:, 0] += prompts  # each in a step of its own, which has a base too
+    rows = np.column_stack([decode, held, prompts, tokens, attended, np.zeros_like(steps)])
     return rows[steps > 0], seconds[steps > 0]
+
+
+def _running(seen: Seen, at: Floats) -> npt.NDArray[np.int64]:
+    """Sequences that decode at those instants."""
+    return np.searchsorted(np.sort(seen.first_s), at) - np.searchsorted(np.sort(seen.last_s), at)
 
 
 def _steps(seen: Seen) -> tuple[Floats, Floats, Floats, npt.NDArray[np.int64]]:
@@ -160,7 +239,7 @@ def held_tokens(first_s: Floats, last_s: Floats, input_tokens: Floats, output_to
     return difference(level) + difference(rate) * at
 
 
-def _alone(seen: Seen) -> tuple[Floats, Floats]:
+def _alone(seen: Seen, form: Form) -> tuple[Floats, Floats]:
     """Requests that no other overlapped until their first token, a row each."""
     order = np.argsort(seen.sent_s)
     sent, first = seen.sent_s[order], seen.first_s[order]
@@ -170,30 +249,51 @@ def _alone(seen: Seen) -> tuple[Floats, Floats]:
     alone = (before <= sent + IDLE_SHARE * ttft) & (after >= first) & (ttft > 0)
     prompt = seen.input_tokens[order][alone]
     ones, none = np.ones_like(prompt), np.zeros_like(prompt)
-    return np.column_stack([ones, none, none, ones, prompt, prompt * (prompt + 1) / 2, ones]), ttft[alone]
+    decode = [ones, none] if isinstance(form, float) else [none] * len(form)
+    return np.column_stack([*decode, none, ones, prompt, prompt * (prompt + 1) / 2, ones]), ttft[alone]
 
 
-def _solved(equations: Sequence[Equations]) -> Floats:
-    """The coefficients of a row's terms."""
-    rows, seconds, weights = (np.concatenate(parts) for parts in zip(*equations, strict=True))
-    weighted = rows * (np.sqrt(weights) / seconds)[:, None]
-    scale = np.maximum(np.abs(weighted).max(axis=0), 1e-300)
-    found, _ = nnls(weighted / scale, np.sqrt(weights))
-    return np.asarray(found / scale)
+def _solved(equations: Sequence[_Equations]) -> Floats:
+    """The coefficients of a row's terms. Errors are relative to what is predicted: relative to what was seen, chance in
+    it would make all of them too small."""
+    rows, seconds, weights = (np.concatenate([getattr(one, name) for one in equations])
+                              for name in ("rows", "seconds", "weights"))
+    expected, found = seconds, np.zeros(rows.shape[1])
+    for _ in range(ROUNDS):
+        weighted = rows * (np.sqrt(weights) / expected)[:, None]
+        scale = np.maximum(np.abs(weighted).max(axis=0), 1e-300)
+        found = np.asarray(nnls(weighted / scale, np.sqrt(weights) * seconds / expected)[0] / scale)
+        expected = np.clip(rows @ found, seconds / 3, seconds * 3)
+    return found
 
 
-def _missed(equations: Sequence[Equations], found: Floats) -> float:
+def _missed(equations: Sequence[_Equations], found: Floats) -> float:
     """Mean absolute relative error, every load with the same weight."""
-    each = [np.average(np.abs(rows @ found / seconds - 1), weights=weights) for rows, seconds, weights in equations]
+    each = [np.average(np.abs(one.rows @ found / one.seconds - 1), weights=one.weights) for one in equations
+            if len(one.seconds)]
     return float(np.mean(each))
 
 
-def _left_out(equations: Sequence[Equations]) -> float:
-    return float(np.mean([_missed([one], _solved([*equations[:i], *equations[i + 1:]]))
-                          for i, one in enumerate(equations)]))
+def _left_out(equations: Sequence[_Equations]) -> float:
+    errors = []
+    for fold in range(FOLDS):
+        out = [np.arange(len(one.seconds)) % FOLDS == fold for one in equations]
+        if any(chosen.any() for chosen in out) and any((~chosen).any() for chosen in out):
+            found = _solved([one.part(~chosen) for one, chosen in zip(equations, out, strict=True)])
+            errors.append(_missed([one.part(chosen) for one, chosen in zip(equations, out, strict=True)], found))
+    return float(np.mean(errors)) if errors else float("nan")
 
 
-def _times(found: Floats, exponent: float) -> StepTimes:
-    base, sequence, kv, prompt, token, attended, overhead = (max(0.0, float(one)) for one in found)
-    return StepTimes(base_s=base, per_sequence_s=sequence, exponent=exponent, per_kv_token_s=kv, per_prompt_s=prompt,
-                     per_prefill_token_s=token, per_attended_token_s=attended, overhead_s=overhead)
+def _times(found: Floats, form: Form, prefill: Prefill) -> StepTimes:
+    """What requests that were alone took beside their prompts is, in a table, up to what a sequence takes that decodes
+    alone, that of a step of prompts alone: passes through the weights. The rest is overhead."""
+    values = [float(one) for one in found]
+    kv, prompt, token, attended, overhead = values[-5:]
+    decode: dict[str, object] = {"base_s": values[0], "per_sequence_s": values[1], "exponent": form}
+    if not isinstance(form, float):
+        alone = min(overhead, values[0] / form[0]) if prefill == "mixed" else 0.0
+        overhead -= alone
+        decode = {"base_s": 0.0, "table": ((0, alone), *zip(form, values, strict=False))}
+    return StepTimes.model_validate({
+        **decode, "per_kv_token_s": kv, "per_prompt_s": prompt, "per_prefill_token_s": token,
+        "per_attended_token_s": attended, "overhead_s": overhead})

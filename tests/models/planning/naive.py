@@ -91,9 +91,7 @@ class Naive:
     def step(self) -> float:
         decoding = [*self.decode] if self.how.prefill == "mixed" or not self.prefill else []
         was = [*self.decode]
-        seconds = self.times.base_s + self.times.per_kv_token_s * sum(d.held for d in decoding)
-        if decoding:
-            seconds += self.times.per_sequence_s * len(decoding)**self.times.exponent
+        seconds = self.times.decode_s(len(decoding)) + self.times.per_kv_token_s * sum(d.held for d in decoding)
         budget = (self.how.step_tokens or 10**9) - (len(decoding) if self.how.prefill == "mixed" else 0)
         for one in [*self.prefill]:
             tokens = min(one.prompt - one.computed, self.how.chunk_tokens or 10**9, budget)
