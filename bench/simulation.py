@@ -127,7 +127,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workload", default="chat", help="[default: chat]")
     parser.add_argument("--input-scale", type=float, default=0.05, help="[default: 0.05]")
     parser.add_argument("--output-scale", type=float, default=0.1, help="[default: 0.1]")
-    parser.add_argument("--requests", type=int, default=40, help="of each closed loop; three times as many of Poisson ones [default: 40]")
+    parser.add_argument("--requests", type=int, default=40, help="of each closed loop, a third of a Poisson load")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     before = os.getloadavg()[0]
