@@ -32,9 +32,7 @@ EXPONENTS = (0.5, 0.75, 1.0, 1.25)
 """Tried for `n^exponent` beside a table, the best by the error left out."""
 KNOTS, KNOT_STEPS = 16, 100.0
 """Rows of a table at the most, and tokens that came in steps of so many sequences, at the least."""
-FOLDS, ROUNDS = 5, 3
-SAME_S = 0.0005
-"""Tokens nearer to one another came from one step."""
+FOLDS, ROUNDS, LARGE = 5, 6, 0.3
 IDLE_SHARE = 0.02
 """Of a request's time to first token that another may overlap, and it still counts as alone."""
 
@@ -162,17 +160,18 @@ def _equations(seen: Seen, form: Form, prefill: Prefill) -> _Equations:
     show the beginning and the end of; each kind with a weight of 1 in all."""
     parts = [_decoding(seen, form, prefill), _alone(seen, form)]
     if prefill == "mixed" and seen.chunks_s:
-        parts.append(_prompt_steps(seen, form, np.concatenate(seen.chunks_s)))
+        parts.append(_prompt_steps(seen, form, seen.chunks_s))
     return _Equations(np.vstack([rows for rows, _ in parts]), np.concatenate([seconds for _, seconds in parts]),
                       np.concatenate([np.full(len(seconds), 1 / max(1, len(seconds))) for _, seconds in parts]))
 
 
-def _prompt_steps(seen: Seen, form: Form, stamps: Floats) -> tuple[Floats, Floats]:
+def _prompt_steps(seen: Seen, form: Form, chunks_s: Sequence[Floats]) -> tuple[Floats, Floats]:
     """Steps in which sequences decoded while prompts were computed whole, a row each: from the last tokens before to
     the first tokens of those prompts."""
     order = np.argsort(seen.first_s)
-    first, prompt, stamps = seen.first_s[order], seen.input_tokens[order], np.sort(stamps)
-    apart = float(np.median(np.diff(stamps)[np.diff(stamps) > SAME_S])) / 2 if len(stamps) > 2 else 0.0
+    first, prompt, stamps = seen.first_s[order], seen.input_tokens[order], np.sort(np.concatenate(chunks_s))
+    gaps = np.concatenate([np.diff(one) for one in chunks_s])
+    apart = float(np.quantile(gaps, 0.1)) / 2 if len(gaps) else 0.0    # tokens nearer to one another are of one step
     starts = np.flatnonzero(np.diff(first, prepend=-np.inf) > apart)   # of each step's prompts, by first token
     begins = stamps[np.maximum(0, np.searchsorted(stamps, first[starts] - apart) - 1)]
     seconds = first[starts] - begins
@@ -254,16 +253,18 @@ def _alone(seen: Seen, form: Form) -> tuple[Floats, Floats]:
 
 
 def _solved(equations: Sequence[_Equations]) -> Floats:
-    """The coefficients of a row's terms. Errors are relative to what is predicted: relative to what was seen, chance in
-    it would make all of them too small."""
+    """The coefficients of a row's terms. Errors are relative to what is predicted (to what was seen, chance in it would
+    make all of them too small); large ones count less (Huber, Ann. Math. Stat. 35, 1964)."""
     rows, seconds, weights = (np.concatenate([getattr(one, name) for one in equations])
                               for name in ("rows", "seconds", "weights"))
-    expected, found = seconds, np.zeros(rows.shape[1])
+    expected, trust, found = seconds, np.ones_like(seconds), np.zeros(rows.shape[1])
     for _ in range(ROUNDS):
-        weighted = rows * (np.sqrt(weights) / expected)[:, None]
+        by = np.sqrt(weights * trust) / expected
+        weighted = rows * by[:, None]
         scale = np.maximum(np.abs(weighted).max(axis=0), 1e-300)
-        found = np.asarray(nnls(weighted / scale, np.sqrt(weights) * seconds / expected)[0] / scale)
-        expected = np.clip(rows @ found, seconds / 3, seconds * 3)
+        found = np.asarray(nnls(weighted / scale, by * seconds)[0] / scale)
+        expected = np.maximum(rows @ found, seconds / 3)
+        trust = np.minimum(1.0, LARGE / np.maximum(np.abs(np.log(expected / seconds)), 1e-12))
     return found
 
 
