@@ -1,0 +1,102 @@
+"""A curve's load levels: trials of one load together, each with what it carries and what its requests saw."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from itertools import groupby
+
+from pydantic import Field
+
+from models.choosing.answer import Basis
+from models.choosing.evidence import Curve, Point
+from models.identity import Record
+from models.slo import Limit
+
+Z_95, Z_90 = 1.96, 1.645
+SPREAD_UNKNOWN = 0.1
+"""Standard deviation of the logarithm of throughput, where no interval was kept."""
+
+
+class Level(Record):
+    """One load. Repeats are their median. users: closed loop; rate: open loop, requests a second asked for.
+
+    spread: standard deviation of the logarithm of requests_per_second. values: ms, by the columns of `measurements`;
+    intervals: of these, 95 %.
+    """
+
+    users: float | None = None
+    rate: float | None = None
+    requests_per_second: float = Field(gt=0)
+    input_tokens: float = 0.0
+    output_tokens: float = Field(gt=0)
+    spread: float
+    values: dict[str, float]
+    intervals: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    trial_ids: tuple[str, ...]
+    basis: Basis = "measured"
+    how: str = ""
+
+    @property
+    def load(self) -> str:
+        """For people."""
+        return f"{self.users:g} at once" if self.users else f"{self.rate:g} a second"
+
+    def keeps(self, limits: Sequence[Limit]) -> bool:
+        """Whether every limit was measured and kept."""
+        return all(self.values.get(column(x), math.inf) <= x.at_most for x in limits)
+
+
+def column(limit: Limit) -> str:
+    """`ttft_from_schedule_ms_p95` of `ttft_ms_p95`."""
+    return f"{limit.judged}_{limit.statistic}"
+
+
+def levels(curve: Curve) -> list[Level]:
+    """Levels that can be trusted: closed loops by users, then open ones by rate."""
+    usable = [p for p in curve.points if not p.fatal and p.requests_per_second and p.output_tokens]
+    def load(point: Point) -> tuple[bool, float]:
+        return point.concurrency is None, float(point.concurrency or point.request_rate or 0.0)
+    return [_level(list(group)) for _, group in groupby(sorted(usable, key=load), key=load)]
+
+
+def _level(points: Sequence[Point]) -> Level:
+    first = points[0]
+    names = {name for p in points for name in p.values}
+    rates = [p.requests_per_second for p in points if p.requests_per_second]
+    return Level(
+        users=first.concurrency, rate=first.request_rate, requests_per_second=statistics.median(rates),
+        input_tokens=statistics.median([p.input_tokens or 0.0 for p in points]),
+        output_tokens=statistics.median([p.output_tokens for p in points if p.output_tokens]),
+        values={n: statistics.median([p.values[n] for p in points if n in p.values]) for n in names},
+        intervals={n: first.interval(n) for n in names} if len(points) == 1 else {},
+        spread=_spread(points, rates), trial_ids=tuple(p.trial_id for p in points))
+
+
+def _spread(points: Sequence[Point], rates: Sequence[float]) -> float:
+    """Of one trial from its interval; of repeats the mean of these, or what they show between them, over √n."""
+    own = [_of_interval(p) for p in points]
+    within = math.sqrt(sum(s * s for s in own) / len(own))
+    between = statistics.stdev(map(math.log, rates)) if len(rates) > 1 else 0.0
+    return max(within, between) / math.sqrt(len(own))
+
+
+def _of_interval(point: Point) -> float:
+    low, high = point.interval("requests_per_second")
+    rate = point.requests_per_second or 0.0
+    if low and high and low < high:
+        return math.log(high / low) / (2 * Z_95)
+    if bound := low or high:
+        return abs(math.log(bound / rate)) / Z_95 or SPREAD_UNKNOWN
+    return SPREAD_UNKNOWN
+
+
+def before_break(ordered: Sequence[Level], limits: Sequence[Limit]) -> list[Level]:
+    """The levels up to the first that breaks a limit: a luckier one at more load does not count."""
+    kept = []
+    for one in ordered:
+        if not one.keeps(limits):
+            break
+        kept.append(one)
+    return kept

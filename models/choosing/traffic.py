@@ -1,0 +1,90 @@
+"""The traffic asked about, and which measured curves speak of it: the workload's own, or other lengths carried over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from models.choosing.evidence import Curve, Evidence
+from models.choosing.levels import Level, levels
+from models.choosing.question import Question
+from models.errors import UserError
+from models.identity import Record
+
+SAME_LENGTHS = 0.05
+"""A measured workload whose means are this near, relatively, is the lengths asked for."""
+
+
+class Traffic(Record):
+    """labels: measured workloads that are what was asked. The lengths are for carrying over, None where not known."""
+
+    label: str | None
+    labels: tuple[str, ...] = ()
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def of(question: Question, evidence: Evidence) -> Traffic:
+    """Finds the workload. Raises UserError when it is neither measured nor its lengths given, naming those measured."""
+    if question.workload is None and question.input_tokens is None:
+        return _only(question, evidence)
+    asked = Traffic(label=question.workload, input_tokens=question.input_tokens, output_tokens=question.output_tokens)
+    if question.workload is None:
+        label = f"{question.input_tokens:g} tokens in, {question.output_tokens:g} out"
+        same = _alike(question, evidence)
+        notes = (f"{', '.join(same)} has these lengths: its measurements are used",) if same else ()
+        return asked.model_copy(update={"label": label, "labels": same, "notes": notes})
+    wanted = question.workload.replace(" x", " ×").strip()
+    if wanted in evidence.workloads:
+        return asked.model_copy(update={"label": wanted, "labels": (wanted,)})
+    scaled = sorted(label for label, name in evidence.workloads.items() if name == wanted)
+    if question.input_tokens is not None:
+        return asked
+    if len(scaled) == 1:
+        return Traffic(label=scaled[0], labels=tuple(scaled),
+                       notes=(f"{wanted} was measured as {scaled[0]} only: the answer is for these lengths",))
+    if scaled:
+        raise UserError(f"workload: {wanted!r} was measured at several scales, which are not comparable: say which of"
+                        f" {', '.join(scaled)}")
+    raise UserError(f"workload: {wanted!r} is not known here; measured are"
+                    f" {', '.join(evidence.workloads) or 'none'}; or give mean lengths (input_tokens, output_tokens)")
+
+
+def _only(question: Question, evidence: Evidence) -> Traffic:
+    """The one workload that the model was measured with."""
+    seen = sorted({c.workload for c in evidence.curves
+                   if question.means(c.stack.model, evidence.models.get(c.stack.model))})
+    if len(seen) == 1:
+        return Traffic(label=seen[0], labels=tuple(seen), notes=(f"workload {seen[0]}: the only one measured",))
+    raise UserError("workload: say which, or mean lengths (input_tokens and output_tokens)"
+                    + (f"; measured are {', '.join(seen)}" if seen else ""))
+
+
+def _alike(question: Question, evidence: Evidence) -> tuple[str, ...]:
+    """Measured workloads with these mean lengths."""
+    found = []
+    for curve in evidence.curves:
+        have = lengths(curve)
+        if have and all(wanted and abs(math.log(one / wanted)) <= SAME_LENGTHS for one, wanted in
+                        zip(have, (question.input_tokens, question.output_tokens), strict=True)):
+            found.append(curve.workload)
+    return tuple(dict.fromkeys(found))
+
+
+def lengths(curve: Curve) -> tuple[float, float] | None:
+    """Mean input and output tokens of its points; None where none was answered."""
+    seen = [(p.input_tokens, p.output_tokens) for p in curve.points if p.input_tokens and p.output_tokens]
+    if not seen:
+        return None
+    return (sum(i for i, _ in seen if i) / len(seen), sum(o for _, o in seen if o) / len(seen))
+
+
+def curves(of_stack: Sequence[Curve], asked: Traffic) -> tuple[Curve, list[Level]] | str:
+    """The curve that speaks of the traffic and its levels; else a reason."""
+    own = [(c, levels(c)) for c in of_stack if c.workload in asked.labels]
+    if own:
+        return max(own, key=lambda pair: len(pair[1]))
+    from models.choosing import lengths as other
+
+    return other.carried_over(of_stack, asked.label or "", asked.input_tokens, asked.output_tokens)
