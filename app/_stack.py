@@ -123,6 +123,6 @@ def _reads(rows: list[dict[str, Any]], shape: Any, hardware: HardwareSpec) -> Ba
     kv = 0.0
     if shape is not None and str(first["kv_type"]).lower() in KV_BYTES:
         tokens = (first["input_tokens_mean"] or 0.0) + (first["output_tokens_mean"] or 0.0) / 2
-        kv = kv_read_bytes(shape, tokens, KV_BYTES[first["kv_type"].lower()])
+        kv = kv_read_bytes(shape, tokens, first["kv_type"])
     return Bandwidth(weight_bytes=weights, kv_bytes_per_sequence=kv, bytes_per_s=speed)
 
