@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from engines._deployable import Deployable
 from models.errors import Unsupported
 from models.paths import cache
 from models.progress import Progress
@@ -125,7 +126,7 @@ class Inspection:
     """Why its speed says nothing about the engine, where it serves without the kernels it was made for."""
 
 
-class Adapter(ABC):
+class Adapter(Deployable, ABC):
     """One engine. A file in this folder has one as its `ADAPTER`."""
 
     name: ClassVar[str]
@@ -197,7 +198,7 @@ class Adapter(ABC):
             if getattr(batching, name) != default and name not in can.batching:
                 raise Unsupported(f"engine.batching.{name}", can.reasons.get(name, f"not a setting of {label}"))
 
-    def check_more(self, setup: Setup) -> None:  # noqa: B027  a hook, empty by default
+    def check_more(self, setup: Setup) -> None:
         """Refuses what the capabilities cannot express."""
 
     @abstractmethod
@@ -226,7 +227,7 @@ class Adapter(ABC):
         not answer; `log` is what it wrote until it was ready."""
         return Inspection()
 
-    def probe(self, setup: Setup, endpoint: Endpoint, timeout_s: float) -> None:  # noqa: B027  a hook
+    def probe(self, setup: Setup, endpoint: Endpoint, timeout_s: float) -> None:
         """A check of a whole answer beyond the first token, once, when it is ready. Raises EndpointError."""
 
     def gauges(self, text: str) -> dict[str, float]:

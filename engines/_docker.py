@@ -31,7 +31,7 @@ from models.specs import Setup
 if TYPE_CHECKING:
     from docker import DockerClient
 
-_ROCM = (Path("/dev/kfd"), Path("/dev/dri"))
+ROCM = (Path("/dev/kfd"), Path("/dev/dri"))
 """What AMD's GPUs are reached by."""
 _PASSED_ON = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 """Variables of dyno's own that say which GPUs it may use; a process would inherit them."""
@@ -91,7 +91,7 @@ def create_options(setup: Setup, image: str, command: Command, mounts: list[Path
     if setup.hardware.kind == "cuda":
         options["device_requests"] = [{"count": -1, "capabilities": [["gpu"]]}]
     if setup.hardware.kind == "rocm":
-        there = [p for p in _ROCM if p.exists()]
+        there = [p for p in ROCM if p.exists()]
         options |= {"devices": [f"{p}:{p}:rwm" for p in there], "group_add": _groups(there)}
     return options
 

@@ -32,7 +32,7 @@ def resolve(name: str, repository: str, revision: str | None) -> ModelSpec:
         with translated(label):
             pinned, config, tensors = _asked(repository, revision)
     except HubSilent:
-        if (folder := _cached(repository, revision)) is None:
+        if (folder := cached(repository, revision)) is None:
             raise
         with translated(label):
             config, tensors = _hf_folder.read(folder)
@@ -77,7 +77,7 @@ def _table(api: HfApi, repository: str, revision: str, file: str) -> list[Stored
             for name, t in found.tensors.items()]
 
 
-def _cached(repository: str, revision: str | None) -> Path | None:
+def cached(repository: str, revision: str | None) -> Path | None:
     """A snapshot that is here already, if it is whole."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -99,7 +99,7 @@ def download(model: ModelSpec, progress: Progress, step: str) -> Path:
     from huggingface_hub import HfApi
 
     repository, revision = model.repository or "", model.revision or ""
-    if folder := _cached(repository, revision):
+    if folder := cached(repository, revision):
         return folder
     api = HfApi(endpoint=endpoint())
     progress(step, None, f"fetching {repository}")

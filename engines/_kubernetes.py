@@ -42,7 +42,7 @@ def prepare(install: Install) -> Install:
     return replace(install, host=_ports.ANY)
 
 
-_GPUS = {"cuda": "nvidia.com/gpu", "rocm": "amd.com/gpu"}
+GPUS = {"cuda": "nvidia.com/gpu", "rocm": "amd.com/gpu"}
 """Names of the resource that a node's device plugin offers."""
 
 
@@ -58,7 +58,7 @@ def pod(setup: Setup, install: Install, command: Command, mounts: list[Path], po
         environment=dict(command.environment), port=port, mounts=tuple(map(str, mounts)),
         claim=os.environ.get("DYNO_KUBERNETES_CLAIM"), cache=str(paths.cache()),
         gpus=max(setup.hardware.accelerators, setup.engine.batching.tensor_parallel)
-        if setup.hardware.kind in _GPUS else 0, gpu_resource=_GPUS.get(setup.hardware.kind, ""),
+        if setup.hardware.kind in GPUS else 0, gpu_resource=GPUS.get(setup.hardware.kind, ""),
         node_selector=_labels(os.environ.get("DYNO_KUBERNETES_NODE_SELECTOR", "")),
         service_type="ClusterIP" if cluster.inside else "NodePort")
     manifests = _manifests.manifests(wanted)

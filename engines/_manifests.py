@@ -43,7 +43,7 @@ def manifests(wanted: Wanted, *, blotted: bool = False) -> dict[str, dict[str, A
     made = {"Secret": _object("Secret", wanted, type="Opaque", stringData=redacted(secret) if blotted else secret)
             } if secret else {}
     return made | {
-        "Pod": _object("Pod", wanted, spec=_pod(wanted, secret, blotted)),
+        "Pod": _object("Pod", wanted, spec=pod(wanted, secret, blotted)),
         "Service": _object("Service", wanted, spec={
             "type": wanted.service_type, "selector": {_LAUNCH: wanted.name},
             "ports": [{"name": "http", "port": wanted.port, "targetPort": wanted.port, "protocol": "TCP"}]})}
@@ -54,7 +54,8 @@ def _object(kind: str, wanted: Wanted, **more: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": kind, "metadata": {"name": wanted.name, "labels": labels}, **more}
 
 
-def _pod(wanted: Wanted, secret: Mapping[str, str], blotted: bool) -> dict[str, Any]:
+def pod(wanted: Wanted, secret: Mapping[str, str], blotted: bool) -> dict[str, Any]:
+    """Its spec; variables of `secret` are taken from a Secret of the launch's name."""
     argv = redacted_argv(wanted.argv) if blotted else wanted.argv
     volumes, mounted = _volumes(wanted)
     container: dict[str, Any] = {

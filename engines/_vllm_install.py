@@ -44,7 +44,7 @@ def install(setup: Setup, progress: Progress) -> Install:
     if engine.runtime == "path":
         return _at(engine.path, setup.hardware.kind)
     if engine.runtime in ("docker", "kubernetes"):
-        return _in_image(engine, setup.hardware.kind)
+        return in_image(engine, setup.hardware.kind)
     python = environment(package(setup.hardware.kind, engine.version), progress)
     return Install(installed_version(python, "vllm"), (str(python), *_COMMAND), _preloaded(python, setup.hardware.kind))
 
@@ -55,7 +55,7 @@ def _preloaded(python: Path, kind: str) -> dict[str, str]:
     return {"LD_PRELOAD": str(library)} if kind == "cpu" and library.exists() else {}
 
 
-def _in_image(engine: EngineSpec, kind: str) -> Install:
+def in_image(engine: EngineSpec, kind: str) -> Install:
     """The official image of the version asked for, or the newest known; an image's tag may say its version."""
     version = engine.version or default_version(extra_for(kind))
     if engine.image and not engine.version:

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 from engines import _checkpoints, _hardware, _installed, _llama_build
 from engines._contract import Adapter, Capabilities, Checkpoint, Command, Inspection, Install
+from engines._deployable import FETCHED, FromHub
 from engines._llama_servers import SERVERS, Server
 from models.errors import BuildFailed, Unsupported, UserError
 from models.progress import Progress
 from models.records import Endpoint
-from models.specs import Setup
+from models.specs import ModelSpec, Setup
 
 _DEFAULT_CONTEXT_TOKENS = 4096
 """Longest sequence when a setup names none: the model's own, but no more than this (KV memory grows with it)."""
@@ -73,13 +74,35 @@ class LlamaCpp(Adapter):
         if engine.runtime == "path":
             return _at(variant, engine.path)
         if engine.runtime in ("docker", "kubernetes"):
-            return _contained(setup)
+            return self.contained(setup)
         tools = _llama_build.toolchain(engine.version, cuda=setup.hardware.kind == "cuda", progress=progress)
         if variant == "llama_cpp.server":
             return Install(tools.version, (str(tools.python), "-I", "-m", "llama_cpp.server"),
                            {"LLAMA_CPP_LIB_PATH": str(tools.programs)})
         program = tools.programs / "llama-server"
         return Install(tools.version, (str(program),), options=_options(program))
+
+    def key_variable(self, variant: str | None) -> str | None:
+        return "API_KEY" if variant == "llama_cpp.server" else "LLAMA_API_KEY"
+
+    def contained(self, setup: Setup) -> Install:
+        """The project's image, tagged with its build where a version names one, or the image that the setup names."""
+        engine = setup.engine
+        tag = "-".join(["server", *(["cuda"] if setup.hardware.kind == "cuda" else []),
+                        *([engine.version] if engine.version else [])])
+        return Install(f"llama.cpp {engine.version or 'of unknown build'}", (engine.path or "/app/llama-server",),
+                       image=engine.image or f"{_IMAGE}:{tag}")
+
+    def image_version(self, engine_version: str) -> str | None:
+        """Images are tagged by build, b and digits; what is built from the Python package knows no such number."""
+        found = re.search(r"\bb\d{3,}\b", engine_version)
+        return found[0] if found else None
+
+    def from_hub(self, model: ModelSpec) -> FromHub:
+        """llama-server's own way to the Hub knows no revisions; an address does."""
+        file = model.file or ""
+        return FromHub(f"{FETCHED}/{Path(file).name}", ("--model-url", f"https://huggingface.co/{model.repository}"
+                                                        f"/resolve/{model.revision or 'main'}/{file}"))
 
     def checkpoint(self, setup: Setup, progress: Progress) -> Checkpoint:
         return _checkpoints.checkpoint(setup.model, setup.engine.quantization, progress)
@@ -111,15 +134,6 @@ class LlamaCpp(Adapter):
 
 
 ADAPTER = LlamaCpp()
-
-
-def _contained(setup: Setup) -> Install:
-    """The project's image, tagged with its build where a version names one, or the image that the setup names."""
-    engine = setup.engine
-    tag = "-".join(["server", *(["cuda"] if setup.hardware.kind == "cuda" else []),
-                    *([engine.version] if engine.version else [])])
-    return Install(f"llama.cpp {engine.version or 'of unknown build'}", (engine.path or "/app/llama-server",),
-                   image=engine.image or f"{_IMAGE}:{tag}")
 
 
 def _at(variant: str | None, path: str | None) -> Install:

@@ -69,11 +69,15 @@ class SGLang(Adapter):
         if engine.runtime == "path":
             return _at(engine.path, setup.hardware.kind == "cpu")
         if engine.runtime in ("docker", "kubernetes"):
-            image = engine.image or f"{_IMAGE}:v{version}"
-            return Install(engine.version or image.rpartition(":")[2].removeprefix("v"), ("python3", *_MODULE[1:]),
-                           image=image)
+            return self.contained(setup)
         python = _packages.environment(_package(version), progress)
         return Install(_packages.installed_version(python, "sglang"), (str(python), *_MODULE))
+
+    def contained(self, setup: Setup) -> Install:
+        engine = setup.engine
+        image = engine.image or f"{_IMAGE}:v{engine.version or _packages.default_version('sglang')}"
+        return Install(engine.version or image.rpartition(":")[2].removeprefix("v"), ("python3", *_MODULE[1:]),
+                       image=image)
 
     def checkpoint(self, setup: Setup, progress: Progress) -> Checkpoint:
         model, quantization = setup.model, setup.engine.quantization

