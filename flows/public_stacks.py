@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from functools import lru_cache
 from typing import Any
 
+from models import catalogue
 from models.architectures import from_config
-from models.hardware import Accelerator, accelerator, package
+from models.errors import UserError
+from models.hardware import Accelerator, accelerator
 from models.planning.roofline import Chip, Stack
 from models.planning.terms import Setting
 from models.planning.zero_shot import Measured
@@ -19,13 +19,9 @@ MOST_GPUS = 8
 """Of a server of these systems; rows with more are disaggregated deployments of GB200 racks, filed as aggregated ones
 (their concurrency reaches 8 192, and their `tensor parallel` 72)."""
 
-WEIGHT_BYTES = {"bf16": 2.0, "fp8": 1.0, "fp4": 4.5 / 8, "int4": 4.25 / 8}
-"""Of one weight with its scales: NVFP4 has 8 bits for 16 weights, int4 (compressed-tensors) 16 bits for 64 or so."""
+WEIGHT_BYTES = {"bf16": 2.0, "fp8": 1.0, "fp4": 4.5 / 8, "int4": 4.5 / 8}
+"""Of one weight with its scales: NVFP4 has 8 bits for 16 weights, int4 (compressed-tensors) 16 bits for 32."""
 _COMPUTE = {"bf16": "bf16", "fp8": "fp8", "fp4": "fp4", "int4": "bf16"}
-_SAME_SHAPE = (("DeepSeek-(V3|R1)", "deepseek-ai--DeepSeek-R1"), ("Qwen3-32B", "Qwen--Qwen3-32B"),
-               ("Llama-3.1-8B", "meta-llama--Meta-Llama-3.1-8B"), ("Llama-3.1-70B", "meta-llama--Meta-Llama-3.1-70B"),
-               ("GLM-5", "zai-org--GLM-5"))
-"""Public names whose config the package has under another name; quantised ones keep the shape."""
 
 
 def measured() -> tuple[Measured, ...]:
@@ -74,10 +70,10 @@ def chip_of(found: Accelerator, compute: str) -> Chip:
 
 @lru_cache(maxsize=64)
 def shape_of(model: str) -> Architecture:
-    """The shape of a public row's model, from the config that comes with aiconfigurator-core."""
-    own = model.replace("/", "--")
-    name = next((config for pattern, config in _SAME_SHAPE if re.search(pattern, model)), own)
-    return from_config(json.loads(((package() or public.path()) / "model_configs" / f"{name}_config.json").read_text()))
+    """The shape of a public row's model. Raises UserError where it is not in the catalogue."""
+    if (config := catalogue.config(model)) is None:
+        raise UserError(f"public measurements: the shape of {model} is not known")
+    return from_config(config)
 
 
 def _setting(row: dict[str, Any], chips: int) -> Setting:

@@ -25,7 +25,7 @@ def by_folds(rows: Sequence[Measured], name: str, folds: int = 20, seed: int = 1
     return [fold[one] for one in names]
 
 
-def leave_out(rows: Sequence[Measured], groups: Sequence[str], quantity: Quantity = "tpot", *, most_rows: int = 500,
+def leave_out(rows: Sequence[Measured], groups: Sequence[str], quantity: Quantity = "tpot", *, most_rows: int = 400,
               progress: Progress = silent) -> list[Prediction]:
     """Predicts each row from those of the other groups: physics, scales and intervals know nothing of its group.
 

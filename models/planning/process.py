@@ -88,7 +88,7 @@ def covariance(scales: Scales, a: Points, b: Points) -> Floats:
     return total
 
 
-def learn(parts: Sequence[Part], points: Points, values: Floats, *, most_rows: int = 500, rounds: int = 40,
+def learn(parts: Sequence[Part], points: Points, values: Floats, *, most_rows: int = 400, rounds: int = 40,
           seed: int = 0) -> Scales:
     """Scales of greatest marginal likelihood (with weak priors) on a random `most_rows` of the rows: its cost grows
     with their cube, and scales need fewer rows than predictions do."""

@@ -7,11 +7,13 @@ a bound here, as far as the sheet is right, experts are chosen evenly, and every
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
 from models.identity import Identifier, Record
+from models.planning.kv import layer_bytes, layers, sequence_bytes
 from models.specs import Architecture
 
 SPARSE_TOKENS = 2048
@@ -50,7 +52,7 @@ class Stack(Record):
     attention_groups: int = Field(default=1, gt=0)
     weight_bytes: float = Field(default=2.0, gt=0)
     attention_weight_bytes: float | None = Field(default=None, gt=0, description="None: as weight_bytes")
-    kv_bytes: float = Field(default=2.0, gt=0, description="of one stored key or value")
+    kv_type: str = Field(default="f16", description="of stored keys and values (models.planning.kv)")
 
     @model_validator(mode="after")
     def _divides(self) -> Stack:
@@ -121,24 +123,17 @@ def active_parameters(shape: Architecture) -> float:
     return part.attention + part.dense + part.head + part.experts * experts_touched(shape, 1)
 
 
-def kv_read_bytes(shape: Architecture, context_tokens: float, kv_bytes: float = 2.0) -> float:
-    """Bytes of one sequence's cache that one decoded token reads: the whole context in full layers, the window in
-    sliding ones; with sparse attention, the 8-bit index of all tokens and the keys and values of those it chose."""
-    sliding = shape.sliding_layers or 0
-    full = shape.layers - sliding - (shape.kvless_layers or 0)
-    plain = 2 * shape.kv_heads * shape.head_dim
-    window = min(context_tokens, shape.sliding_window_tokens or context_tokens)
-    read = min(context_tokens, SPARSE_TOKENS) if shape.index_dim else context_tokens
-    index = full * context_tokens * (shape.index_dim or 0)
-    return index + kv_bytes * (full * read * (shape.kv_values_per_layer or plain)
-                               + sliding * window * (shape.sliding_kv_values_per_layer or plain))
-
-
-def kept_bytes(shape: Architecture, tokens: float, kv_bytes: float = 2.0) -> float:
-    """Bytes of the cache of one sequence of that length: as read, and with sparse attention all of it."""
+def kv_read_bytes(shape: Architecture, context_tokens: float, kv_type: str = "f16", chips: int = 1) -> float:
+    """Bytes of one sequence's cache that one of `chips` sharing its attention reads for one decoded token: the whole
+    context in full layers, the window in sliding ones; with sparse attention, the index of all tokens and the keys and
+    values of those it chose. Raises UserError for an unknown type."""
+    (full, sliding), count = layer_bytes(shape, kv_type, chips), layers(shape)
+    read = full * context_tokens
     if shape.index_dim:
-        shape = shape.model_copy(update={"index_dim": None})
-    return kv_read_bytes(shape, tokens, kv_bytes)
+        chosen = layer_bytes(shape.model_copy(update={"index_dim": None}), kv_type, chips)[0]
+        read = (full - chosen) * context_tokens + chosen * min(context_tokens, SPARSE_TOKENS)
+    window = min(context_tokens, shape.sliding_window_tokens or context_tokens)
+    return count.full * read + count.sliding * sliding * window
 
 
 def attention_flops(shape: Architecture, context_tokens: float, *, prefill: bool = False) -> float:
@@ -146,8 +141,7 @@ def attention_flops(shape: Architecture, context_tokens: float, *, prefill: bool
 
     Latent attention decodes on the packed vector (rank + rope for scores, rank for values) and prefills unpacked.
     """
-    sliding = shape.sliding_layers or 0
-    full = shape.layers - sliding - (shape.kvless_layers or 0)
+    full, sliding = layers(shape)
     if shape.kv_lora_rank:
         size = MLA_PREFILL_HEAD if prefill else shape.kv_lora_rank + (shape.qk_rope_head_dim or 0) / 2
     else:
@@ -167,8 +161,7 @@ def running(stack: Stack, concurrency: float, input_tokens: float, output_tokens
     part = parameters(shape)
     weights = (part.attention * (stack.attention_weight_bytes or stack.weight_bytes) / _group(stack)
                + ((part.dense + part.experts) * stack.weight_bytes + 4 * part.head) / stack.chips)
-    held = (kept_bytes(shape, input_tokens + output_tokens / 2, stack.kv_bytes) / _kv_shards(stack)
-            + (shape.state_bytes_per_sequence or 0) / _group(stack))
+    held = sequence_bytes(shape, math.ceil(input_tokens + output_tokens / 2), stack.kv_type, _group(stack))
     fit = max(memory_share * chip.memory_bytes - weights, 0) / held * stack.attention_groups
     return min(concurrency, max(fit, 1.0))
 
@@ -176,7 +169,7 @@ def running(stack: Stack, concurrency: float, input_tokens: float, output_tokens
 def decode_step(stack: Stack, batch: float, context_tokens: float) -> Step:
     """One token for each of `batch` sequences (over all chips), each with `context_tokens` before it."""
     shape, own = stack.architecture, max(batch / stack.attention_groups, min(batch, 1))
-    kv = own * kv_read_bytes(shape, context_tokens, stack.kv_bytes) / _kv_shards(stack)
+    kv = own * kv_read_bytes(shape, context_tokens, stack.kv_type, _group(stack))
     state = 2 * own * (shape.state_bytes_per_sequence or 0) / _group(stack)  # it is read and written
     return _step(stack, batch, own * attention_flops(shape, context_tokens) / _group(stack), kv, state)
 
@@ -185,9 +178,8 @@ def prefill_step(stack: Stack, prompt_tokens: float, prompts: float = 1) -> Step
     """Whole prompts in one pass, nothing of them cached; a token looks back on half of its prompt on average."""
     shape, own = stack.architecture, prompts / stack.attention_groups
     back = attention_flops(shape, prompt_tokens / 2, prefill=True)
-    written = own * kept_bytes(shape, prompt_tokens, stack.kv_bytes) / _kv_shards(stack)
-    state = own * (shape.state_bytes_per_sequence or 0) / _group(stack)
-    return _step(stack, prompts * prompt_tokens, own * prompt_tokens * back / _group(stack), written, state)
+    written = own * sequence_bytes(shape, math.ceil(prompt_tokens), stack.kv_type, _group(stack))
+    return _step(stack, prompts * prompt_tokens, own * prompt_tokens * back / _group(stack), written, 0)
 
 
 def tpot_bound_ms(stack: Stack, batch: float, input_tokens: float, output_tokens: float) -> float:
@@ -222,11 +214,6 @@ def tpot_ms(stack: Stack, batch: float, input_tokens: float, output_tokens: floa
 def _group(stack: Stack) -> int:
     """Chips that share one sequence's attention."""
     return stack.chips // stack.attention_groups
-
-
-def _kv_shards(stack: Stack) -> int:
-    """Chips over which one sequence's cache is spread; the vectors of latent attention are kept by every one."""
-    return min(_group(stack), 1 if stack.architecture.kv_lora_rank else stack.architecture.kv_heads)
 
 
 def _step(stack: Stack, tokens: float, attention_flop: float, kv_bytes: float, state_bytes: float) -> Step:

@@ -31,7 +31,6 @@ NOVELTIES = ("curve", "stack", "engine", "model", "chip")
 """What may be new in a question, from the least to the most; each is calibrated by leaving such groups out."""
 _FEW_GROUPS = 3
 _SHARES = np.linspace(0, 1, 21)
-_WORST = 0.5
 
 
 class Measured(Record):
@@ -98,7 +97,7 @@ class ZeroShot:
         return found
 
 
-def fit(rows: Sequence[Measured], quantity: Quantity = "tpot", *, most_rows: int = 500, seed: int = 0) -> ZeroShot:
+def fit(rows: Sequence[Measured], quantity: Quantity = "tpot", *, most_rows: int = 400, seed: int = 0) -> ZeroShot:
     """Learns from rows of any stacks, engines and hardware; seconds for 3 000 of them (memory: some 72 MB for each of
     its parts). most_rows: of which the scales are learnt.
 
@@ -181,11 +180,8 @@ def _trusts(process: Process, table: Floats, values: Floats) -> dict[str, Trust]
 
 
 def _trust(left: Sequence[tuple[Floats, Floats, Floats]]) -> Trust:
-    """Of groups (truths, predictions, standard deviations): the share of least mean squared error, each group counting
-    once and no row more than _WORST, and the 90 % quantile of errors in standard deviations."""
-    def cost(share: float) -> float:
-        return float(np.mean([(np.minimum(np.abs(true - share * mean), _WORST) ** 2).mean()
-                              for true, mean, _ in left]))
-    share = float(min(_SHARES, key=cost))
-    ratios = np.concatenate([np.abs(true - share * mean) / sd for true, mean, sd in left])
-    return Trust(share, float(np.quantile(ratios, 0.9)))
+    """Of groups (truths, predictions, standard deviations): the share of least median error, and the 90 % quantile of
+    what is then left in standard deviations."""
+    true, mean, sd = (np.concatenate(column) for column in zip(*left, strict=True))
+    share = float(min(_SHARES, key=lambda share: np.median(np.abs(true - share * mean))))
+    return Trust(share, float(np.quantile(np.abs(true - share * mean) / sd, 0.9)))

@@ -72,8 +72,8 @@ def test_what_is_read_of_a_cache() -> None:
     hybrid = LLAMA_8B.model_copy(update={"kvless_layers": 24})
     assert roofline.kv_read_bytes(hybrid, 1000) == 2 * 8 * 128 * 2 * 8 * 1000
     sparse = latent.model_copy(update={"index_dim": 128})
-    assert roofline.kv_read_bytes(sparse, 10_000) == 32 * (128 * 10_000 + 576 * 2 * 2048)
-    assert roofline.kept_bytes(sparse, 10_000) == 576 * 2 * 32 * 10_000
+    assert roofline.kv_read_bytes(sparse, 10_000) == 32 * (132 * 10_000 + 576 * 2 * 2048)  # 8-bit keys and a scale
+    assert roofline.kv_read_bytes(LLAMA_8B, 1000, "fp8", 16) == 2 * 128 * 32 * 1000  # 8 heads, each on two chips
 
 
 def test_what_does_not_fit_waits() -> None:
