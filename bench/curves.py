@@ -29,7 +29,8 @@ def main() -> None:
     if options.json:
         print(json.dumps([one.model_dump() for one in found], indent=1))
         return
-    lines = [["quantity", "level", "form", "MAPE %", "median %", "held %", "points", "mark %", "source"], *map(_row, found)]
+    heads = ["quantity", "level", "form", "MAPE%", "median%", "held%", "points", "mark%", "source"]
+    lines = [heads, *map(_row, found)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -95,10 +95,18 @@ class Missed:
 
 def predicted_by(one: PublicCurve, quantity: CurveQuantity, prior: Prior) -> Missed:
     """The points of a curve that are not among its three, predicted by models.planning.curves from these three."""
-    fitted = curves.fit([one.points[i] for i in one.three], quantity, prior=prior)
     rest = [p for i, p in enumerate(one.points) if i not in one.three]
+    return _predicted(curves.fit_only([one.points[i] for i in one.three], quantity, prior=prior), rest)
+
+
+def predicted_beyond(one: PublicCurve, quantity: CurveQuantity, prior: Prior) -> Missed:
+    """The largest concurrency of a curve predicted from all others: it extrapolates."""
+    return _predicted(curves.fit_only(one.points[:-1], quantity, prior=prior), one.points[-1:])
+
+
+def _predicted(fitted: curves.Fit, rest: Sequence[CurvePoint]) -> Missed:
     found = fitted.predict_many([p.concurrency for p in rest])
-    return Missed([p.value for p in found], [curves.measured(p, quantity) for p in rest],
+    return Missed([p.value for p in found], [curves.measured(p, fitted.quantity) for p in rest],
                   [(p.low, p.high) for p in found])
 
 
@@ -117,17 +125,15 @@ def without_own_model(known: Sequence[PublicCurve], quantity: CurveQuantity) -> 
     """Priors by family, each learned from the curves of all other families: shapes, then how far predictions of these
     (by priors that had not seen their own family) were off."""
     likelihoods, of = _likelihoods(known, quantity), np.array([one.family for one in known])
-    start = replace(priors.SHIPPED[quantity], reach=1.0)
-    found = {name: priors.learn(likelihoods[of != name], start) for name in sorted({*of.tolist()})}
+    found = {name: priors.learn(likelihoods[of != name], priors.SHIPPED[quantity]) for name in sorted({*of.tolist()})}
     off = {name: _off([one for one in known if one.family == name], quantity, prior) for name, prior in found.items()}
-    return {name: replace(prior, reach=_reach(np.concatenate([off[other] for other in off if other != name])))
-            for name, prior in found.items()}
+    return {name: _reaching(prior, [off[other] for other in off if other != name]) for name, prior in found.items()}
 
 
 def learned_from_all(known: Sequence[PublicCurve], quantity: CurveQuantity) -> Prior:
     """The prior that is shipped (models.planning.priors.SHIPPED)."""
-    prior = priors.learn(_likelihoods(known, quantity), replace(priors.SHIPPED[quantity], reach=1.0))
-    return replace(prior, reach=_reach(_off(known, quantity, prior)))
+    prior = priors.learn(_likelihoods(known, quantity), priors.SHIPPED[quantity])
+    return _reaching(prior, [_off(known, quantity, prior)])
 
 
 def _likelihoods(known: Sequence[PublicCurve], quantity: CurveQuantity) -> Array:
@@ -136,17 +142,20 @@ def _likelihoods(known: Sequence[PublicCurve], quantity: CurveQuantity) -> Array
                                for one in known], priors.SHIPPED[quantity])
 
 
-def _off(known: Sequence[PublicCurve], quantity: CurveQuantity, prior: Prior) -> Array:
-    """How many of their own standard deviations predictions of left-out points were off."""
-    found = sum((predicted_by(one, quantity, prior) for one in known), Missed([], [], []))
-    value = np.log(found.predicted)
-    spread = np.log(np.array(found.intervals)[:, 1]) - value
-    off: Array = np.abs(np.log(found.measured) - value) / spread
-    return off
+def _off(known: Sequence[PublicCurve], quantity: CurveQuantity, prior: Prior) -> tuple[Array, Array]:
+    """How many of their own standard deviations predictions were off, between fitted points and beyond them."""
+    unit = replace(prior, reach=1.0, reach_beyond=1.0)
+
+    def off(found: Missed) -> Array:
+        value = np.log(found.predicted)
+        return np.asarray(np.abs(np.log(found.measured) - value) / (np.log(np.array(found.intervals)[:, 1]) - value))
+    return (off(sum((predicted_by(one, quantity, unit) for one in known), Missed([], [], []))),
+            off(sum((predicted_beyond(one, quantity, unit) for one in known), Missed([], [], []))))
 
 
-def _reach(off: Array) -> float:
-    return float(np.quantile(off, HELD))
+def _reaching(prior: Prior, off: Sequence[tuple[Array, Array]]) -> Prior:
+    between, beyond = (float(np.quantile(np.concatenate(part), HELD)) for part in zip(*off, strict=True))
+    return replace(prior, reach=between, reach_beyond=beyond)
 
 
 def figures(quantities: Sequence[CurveQuantity] = QUANTITIES) -> list[ErrorFigure]:
@@ -160,9 +169,9 @@ def figures(quantities: Sequence[CurveQuantity] = QUANTITIES) -> list[ErrorFigur
     for quantity in quantities:
         unseen = without_own_model(known, quantity)
         found += _of_forms(known, quantity, unseen, f"public rows, {len(known)} curves, fitted on 3 points")
-        found.append(_over(everything, quantity, unseen, curves.FORM, "public rows, all "
+        found.append(over(everything, quantity, unseen, curves.FORM, "public rows, all "
                            f"{len(everything)} curves, mixed setups too, fitted on 3 points"))
-        found.append(_over(everything, quantity, unseen, "a + b·c^k", "public rows, all "
+        found.append(over(everything, quantity, unseen, "a + b·c^k", "public rows, all "
                            f"{len(everything)} curves, mixed setups too, fitted on 3 points"))
         found.append(_beyond(known, quantity, unseen))
     return found
@@ -170,7 +179,7 @@ def figures(quantities: Sequence[CurveQuantity] = QUANTITIES) -> list[ErrorFigur
 
 def _of_forms(known: Sequence[PublicCurve], quantity: CurveQuantity, unseen: dict[str, Prior],
               source: str) -> list[ErrorFigure]:
-    found = [_over(known, quantity, unseen, form, source) for form in (curves.FORM, *RIVALS)]
+    found = [over(known, quantity, unseen, form, source) for form in (curves.FORM, *RIVALS)]
     if quantity == "throughput":
         rough = sum((_rough(one) for one in known), Missed([], [], []))
         found.append(figure(quantity, "rough", "concurrency × output tokens / response time",
@@ -179,8 +188,9 @@ def _of_forms(known: Sequence[PublicCurve], quantity: CurveQuantity, unseen: dic
     return found
 
 
-def _over(over: Sequence[PublicCurve], quantity: CurveQuantity, unseen: dict[str, Prior], form: str,
+def over(over: Sequence[PublicCurve], quantity: CurveQuantity, unseen: dict[str, Prior], form: str,
           source: str) -> ErrorFigure:
+    """The error of one form over curves; `unseen` gives the prior by family (the shipped one for others)."""
     shipped = priors.SHIPPED[quantity]
     all_missed = sum((predicted_by(one, quantity, unseen.get(one.family, shipped)) if form == curves.FORM
                       else predicted_by_rival(one, quantity, form) for one in over), Missed([], [], []))
@@ -197,11 +207,6 @@ def _rough(one: PublicCurve) -> Missed:
 
 
 def _beyond(known: Sequence[PublicCurve], quantity: CurveQuantity, unseen: dict[str, Prior]) -> ErrorFigure:
-    """Extrapolation: the largest concurrency predicted from all others."""
-    found = Missed([], [], [])
-    for one in known:
-        fitted = curves.fit(one.points[:-1], quantity, prior=unseen[one.family])
-        last, truth = fitted.predict(one.points[-1].concurrency), curves.measured(one.points[-1], quantity)
-        found += Missed([last.value], [truth], [(last.low, last.high)])
+    found = sum((predicted_beyond(one, quantity, unseen[one.family]) for one in known), Missed([], [], []))
     return figure(quantity, "calibrated", curves.FORM, f"public rows, {len(known)} curves, extrapolated to the largest"
                   " concurrency", found.predicted, found.measured, found.intervals)

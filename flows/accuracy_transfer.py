@@ -40,7 +40,7 @@ def carried(quantity: CurveQuantity) -> list[Carried]:
     by_setup: dict[str, list[tuple[str, Mix]]] = defaultdict(list)
     for one in distinct(public_curves(3)):
         mix = Mix(input_tokens=one.input_tokens, output_tokens=one.points[0].output_tokens,
-                  fit=curves.fit(one.points, quantity))
+                  fit=curves.fit_only(one.points, quantity))
         by_setup[one.setup_id].append((one.family, mix))
     return [point for group in by_setup.values() for family, mix in group
             for point in _of_mix(mix, [other for _, other in group if other != mix], family, quantity)]

@@ -53,8 +53,8 @@ class Fit(Record):
             raise ValueError("concurrency must be above 0")
         limit = math.inf if self.knee is None else self.knee
         mean, spread = _log_predict(self.points, self.quantity, limit, self.prior, asked)
-        reach = self.prior.reach * spread
         outside = (asked < self.points[0].concurrency) | (asked > self.points[-1].concurrency)
+        reach = np.where(outside, self.prior.reach_beyond, self.prior.reach) * spread
         return [Prediction(value=math.exp(m), low=math.exp(m - r), high=math.exp(m + r), extrapolates=bool(o))
                 for m, r, o in zip(mean, reach, outside, strict=True)]
 
@@ -64,9 +64,17 @@ def fit(points: Sequence[CurvePoint], quantity: CurveQuantity, *, max_sequences:
     """Calibrates a curve on at least two concurrencies (three or more are better; repeats of one are merged).
 
     max_sequences: requests that the engine serves at once, where it is known (slots, max_num_seqs): beyond it
-    throughput and TPOT stay, and TTFT grows by the queue. A smaller knee that shows in the points wins (full KV cache).
+    throughput and TPOT stay, and TTFT grows by the queue. A queue below it shows a smaller knee (a full KV cache).
     Raises UserError with fewer than two concurrencies.
     """
+    fitted = fit_only(points, quantity, max_sequences=max_sequences, prior=prior)
+    missed = [_missed(fitted, left_out, max_sequences) for left_out in range(1, len(fitted.points) - 1)]
+    return fitted.model_copy(update={"error": float(np.mean(missed)) if missed else None, "of": len(missed)})
+
+
+def fit_only(points: Sequence[CurvePoint], quantity: CurveQuantity, *, max_sequences: float | None = None,
+             prior: Prior | None = None) -> Fit:
+    """`fit` without its error."""
     kept = merged(points)
     if len(kept) < 2:
         raise UserError(f"points: a curve over concurrency needs measurements at two concurrencies, got {len(kept)};"
@@ -75,10 +83,8 @@ def fit(points: Sequence[CurvePoint], quantity: CurveQuantity, *, max_sequences:
     limit = knee.served(kept, STEEPNESS[quantity], max_sequences)
     level, exponent, log_turn = _posterior(kept, quantity, limit, prior).shape()
     base = math.exp(level)
-    missed = [_missed(kept, left_out, quantity, max_sequences, prior) for left_out in range(1, len(kept) - 1)]
     return Fit(quantity=quantity, points=kept, knee=limit if math.isfinite(limit) else None, prior=prior,
-               parameters={"a": base, "b": base * math.exp(-exponent * log_turn), "k": exponent},
-               error=float(np.mean(missed)) if missed else None, of=len(missed))
+               parameters={"a": base, "b": base * math.exp(-exponent * log_turn), "k": exponent})
 
 
 def measured(one: CurvePoint, quantity: CurveQuantity) -> float:
@@ -129,10 +135,9 @@ def _queued(points: Sequence[CurvePoint], limit: float, prior: Prior, asked: Arr
     return on
 
 
-def _missed(points: tuple[CurvePoint, ...], left_out: int, quantity: CurveQuantity, max_sequences: float | None,
-            prior: Prior) -> float:
+def _missed(fitted: Fit, left_out: int, max_sequences: float | None) -> float:
     """Absolute percentage error, as a share, at one point by a fit on the others."""
-    others = points[:left_out] + points[left_out + 1:]
-    limit = knee.served(others, STEEPNESS[quantity], max_sequences)
-    mean, _ = _log_predict(others, quantity, limit, prior, np.array([points[left_out].concurrency]))
-    return abs(math.exp(mean[0]) / measured(points[left_out], quantity) - 1)
+    others = [p for i, p in enumerate(fitted.points) if i != left_out]
+    again = fit_only(others, fitted.quantity, max_sequences=max_sequences, prior=fitted.prior)
+    one = fitted.points[left_out]
+    return abs(again.predict(one.concurrency).value / measured(one, fitted.quantity) - 1)

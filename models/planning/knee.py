@@ -19,7 +19,7 @@ def served(points: Sequence[CurvePoint], steepness: float, max_sequences: float 
 
     points: one a concurrency, ascending. steepness: how many times more than in proportion to concurrency TTFT has to
     grow from the last unsaturated point to count as a queue (a batch of prefills alone makes it grow in proportion).
-    max_sequences: the engine's own limit, where it is known; a smaller one that shows in the points (memory) wins.
+    max_sequences: the engine's own limit, where it is known; a queue at a point below it shows a smaller one (memory).
     """
     limit = math.inf if max_sequences is None else float(max_sequences)
     count = _unsaturated(points, steepness, limit)

@@ -30,7 +30,8 @@ class Prior:
 
     exponent and log_turn: mean and standard deviation of k and of log c0, normal, with their correlation; scale: of the
     logarithm of the deviation's size (0.05 is 5 %). length is the reach of the deviation in log c, nugget the share of
-    it that is noise of each point. reach: how many standard deviations hold 90 % of left-out points.
+    it that is noise of each point. reach: how many standard deviations hold 90 % of left-out points between fitted
+    ones; reach_beyond: of points outside them.
     """
 
     exponent: tuple[float, float]
@@ -40,6 +41,7 @@ class Prior:
     length: float
     nugget: float
     reach: float = 1.645
+    reach_beyond: float = 3.0
 
     def log_weights(self) -> Array:
         """Log probability of each shape and scale, (shapes, scales), summing to 1."""
@@ -100,7 +102,7 @@ def _against(at: Array, values: Array, length: float, nugget: float) -> tuple[Ar
     inverse: Array = np.asarray(np.linalg.inv(covariance), float)
     deviation: Array = values - _trend(at)
     level: Array = deviation @ inverse.sum(axis=1) / inverse.sum()
-    misfit = np.einsum("gi,ij,gj->g", deviation, inverse, deviation) - inverse.sum() * level**2
+    misfit = ((deviation @ inverse) * deviation).sum(axis=1) - inverse.sum() * level**2
     free = len(at) - 1
     constant = np.linalg.slogdet(covariance)[1] + np.log(inverse.sum()) + free * np.log(2 * np.pi)
     likelihood: Array = -(np.maximum(misfit, 0.0)[:, None] / SCALES**2 + constant) / 2 - free * np.log(SCALES)
