@@ -11,13 +11,17 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from models.energy import ENERGY
 from models.records import Failure, Measurement
 from models.specs import ModelSpec, Setup, Workload, content_id
+from models.summary import LATENCIES, RATES, STATISTICS, TOTALS
 from warehouse import bundles
 from warehouse.bundles import Bundle
 from warehouse.pricelist import StoredPrice
 
 Row = dict[str, Any]
+FIGURES = (*RATES, *TOTALS, *ENERGY, *(f"{name}_{statistic}" for name in LATENCIES for statistic in STATISTICS))
+"""The metrics that `measurements` has as columns."""
 
 
 def fingerprint(path: Path) -> str:
@@ -25,16 +29,18 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256((path / bundles.MEASUREMENT).read_bytes()).hexdigest()
 
 
-def store_bundle(con: duckdb.DuckDBPyConnection, home: Path, bundle: Bundle, sha256: str) -> None:
-    """Stores a trial, in place of what an earlier measurement of it left. Runs in the caller's transaction."""
+def store_bundle(con: duckdb.DuckDBPyConnection, home: Path, bundle: Bundle, sha256: str, again: bool) -> None:
+    """Stores a trial; `again`: in place of what an earlier measurement of it left, which takes a look at every row.
+    Runs in the caller's transaction."""
     measurement = bundle.measurement
-    for table in ("metrics", "verdicts", "requests", "chunk_timings", "telemetry"):
+    for table in ("metrics", "verdicts", "requests", "chunk_timings", "telemetry") if again else ():
         con.execute(f"delete from {table} where trial_id = ?", [measurement.trial_id])  # noqa: S608
     setup, workload = measurement.trial.setup, measurement.trial.workload
     for table, row in (("models", _model(setup.model)), ("engines", _engine(measurement)),
                        ("hardware", setup.hardware.model_dump() | {"hardware_id": setup.hardware.hardware_id}),
                        ("workloads", _workload(workload)), ("setups", _setup(setup)),
-                       ("trials", _trial(measurement, str(bundle.path.relative_to(home)), sha256))):
+                       ("trials", _trial(measurement, str(bundle.path.relative_to(home)), sha256)),
+                       ("_measured", _measured(measurement))):
         upsert(con, table, row)
     key = pl.lit(measurement.trial_id).alias("trial_id")
     metrics = measurement.summary.metrics
@@ -111,6 +117,15 @@ def _setup(setup: Setup) -> Row:
         "numerics_id": setup.numerics_id,
         "hardware_id": setup.hardware.hardware_id, "extra_args": list(engine.extra_args),
         "environment": json.dumps(engine.environment)}
+
+
+def _measured(measurement: Measurement) -> Row:
+    """What `measurements` shows of figures and verdicts; step 0014 says the same in SQL."""
+    verdicts, metrics = measurement.verdicts, measurement.summary.metrics
+    against = sorted((v for v in verdicts if v.severity != "note"), key=lambda v: v.severity != "fatal")
+    return {name: metrics.get(name) for name in FIGURES} | {
+        "trial_id": measurement.trial_id, "trust": ", ".join(v.name for v in against) or "ok",
+        "fatal": any(v.severity == "fatal" for v in verdicts), "verdicts": ", ".join(v.name for v in verdicts)}
 
 
 def _trial(measurement: Measurement, bundle: str, sha256: str) -> Row:

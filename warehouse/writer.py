@@ -188,8 +188,8 @@ def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> I
             if path.name in stored and stored[path.name] == _project.fingerprint(path):
                 skipped += 1
                 continue
-            store = partial(_project.store_bundle, con, home, bundles.read(path), _project.fingerprint(path))
-            _transaction(con, store)
+            _transaction(con, partial(_project.store_bundle, con, home, bundles.read(path), _project.fingerprint(path),
+                                      again=path.name in stored))
             added += 1
         except (BundleError, OSError, ValueError, duckdb.DataError, duckdb.ConstraintException) as error:
             failed.append((path, str(error).splitlines()[0]))

@@ -1,29 +1,5 @@
 -- One wide row a trial: what was asked, what ran, what came of it, what it costs, whether to trust it.
 create or replace view measurements as
-with pivoted as (
-    from metrics pivot (max(value) for metric in (
-        'requests_per_second', 'output_tokens_per_second', 'input_tokens_per_second', 'input_tokens',
-        'output_tokens', 'cached_tokens', 'input_tokens_mean', 'output_tokens_mean', 'input_tokens_planned_mean',
-        'output_tokens_planned_mean', 'chunks_per_output_token', 'output_valid_share',
-        'joules_per_output_token', 'joules_per_request', 'power_watts_mean',
-        'ttft_ms_mean', 'ttft_ms_p50', 'ttft_ms_p90', 'ttft_ms_p95', 'ttft_ms_p99',
-        'ttft_from_schedule_ms_mean', 'ttft_from_schedule_ms_p50', 'ttft_from_schedule_ms_p90',
-        'ttft_from_schedule_ms_p95', 'ttft_from_schedule_ms_p99',
-        'tpot_ms_mean', 'tpot_ms_p50', 'tpot_ms_p90', 'tpot_ms_p95', 'tpot_ms_p99',
-        'itl_ms_mean', 'itl_ms_p50', 'itl_ms_p90', 'itl_ms_p95', 'itl_ms_p99',
-        'e2e_ms_mean', 'e2e_ms_p50', 'e2e_ms_p90', 'e2e_ms_p95', 'e2e_ms_p99',
-        'e2e_from_schedule_ms_mean', 'e2e_from_schedule_ms_p50', 'e2e_from_schedule_ms_p90',
-        'e2e_from_schedule_ms_p95', 'e2e_from_schedule_ms_p99',
-        'first_content_ms_mean', 'first_content_ms_p50', 'first_content_ms_p90', 'first_content_ms_p95',
-        'first_content_ms_p99',
-        'send_delay_ms_mean', 'send_delay_ms_p50', 'send_delay_ms_p90', 'send_delay_ms_p95', 'send_delay_ms_p99'
-    ) group by trial_id)
-),
-judged as (
-    select trial_id, bool_or(severity = 'fatal') as fatal, string_agg(name, ', ' order by position) as verdicts,
-           string_agg(name, ', ' order by severity <> 'fatal', position) filter (severity <> 'note') as trust
-    from verdicts group by trial_id
-)
 select t.trial_id, t.setup_id, e.engine, e.version as engine_version, e.variant, m.name as model,
        s.quantization, s.kv_type, s.max_sequences, s.max_batched_tokens, s.prefill_chunk_tokens, s.prefix_caching,
        coalesce(t.context_tokens, s.context_tokens) as context_tokens, coalesce(t.threads, s.threads) as threads,
@@ -56,13 +32,13 @@ select t.trial_id, t.setup_id, e.engine, e.version as engine_version, e.variant,
            as usd_per_million_total_tokens,
        usd_per_qps_hour(c.price_usd_per_hour, p.requests_per_second) as usd_per_qps_hour,
        usd_per_thousand_requests(c.price_usd_per_hour, p.requests_per_second) as usd_per_thousand_requests,
-       coalesce(j.trust, 'ok') as trust, coalesce(j.fatal, false) as fatal, coalesce(j.verdicts, '') as verdicts,
+       p.trust, p.fatal, p.verdicts,
        t.ready_s, t.client_cpu_s, t.started_at, t.duration_s, t.seed, t.repeat, t.source, t.dyno_version,
        t.workload_id, s.hardware_id, t.bundle
 from trials t
 join setups s using (setup_id) join engines e using (engine_id) join models m using (model_id)
 join hardware h using (hardware_id) join workloads w using (workload_id)
-left join pivoted p using (trial_id) left join judged j using (trial_id)
+left join _measured p using (trial_id)
 left join divergences q on q.numerics_id = s.numerics_id
 left join hardware_prices c on c.hardware_id = s.hardware_id and c.choice = 1;
 
