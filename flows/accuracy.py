@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from flows import accuracy_memory, accuracy_own, accuracy_public, accuracy_simulation, accuracy_zero_shot
+from flows import (
+    accuracy_memory,
+    accuracy_own,
+    accuracy_public,
+    accuracy_simulation,
+    accuracy_transfer,
+    accuracy_zero_shot,
+)
 from models.accuracy import ErrorFigure, Quantity
 from models.errors import UserError
 from models.progress import Progress, silent
@@ -32,6 +39,7 @@ def figures(home: Path, progress: Progress = silent, quick: bool = False, vllm_l
         ("memory", lambda: accuracy_memory.figures(home)),
         ("simulation", lambda: accuracy_simulation.figures(home)),
         ("public curves", accuracy_public.figures),
+        ("public curves at other lengths", accuracy_transfer.figures),
     ]
     if not quick:
         parts.append(("zero-shot", lambda: accuracy_zero_shot.figures(progress)))
