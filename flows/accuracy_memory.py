@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 
-from flows.own_memory import Launch, launches
 from models import catalogue
 from models.accuracy import ErrorFigure, figure
 from models.errors import UserError
@@ -20,6 +19,7 @@ from models.planning.overhead_fit import Logged, left_out
 from models.planning.overheads import GIB, Overheads
 from models.planning.weights import weight_bytes
 from models.specs import Architecture
+from warehouse.launches import Launch, launches
 
 VLLM_LOGS = "0.19.0"
 _NEEDED = ("model", "tp", "max_model_len", "kv_cache_dtype", "gpu_memory_utilization", "init_total_memory_gib",

@@ -13,7 +13,6 @@ from engines import _hf_config, _hf_folder, _synthetic
 from engines._checkpoints import resolve_model
 from engines._gguf import read_header
 from engines._hardware import detect
-from flows.own_memory import memory_of
 from models import catalogue, hardware
 from models.architectures import from_config
 from models.errors import ModelError, UserError
@@ -21,6 +20,7 @@ from models.hardware import Accelerator
 from models.identity import Identifier, Record
 from models.planning.overheads import visible_bytes
 from models.specs import Architecture, HardwareSpec
+from warehouse.launches import memory_of
 
 OWN_HARDWARE = "hardware.yaml"
 

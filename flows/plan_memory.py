@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.catalogue import KnownModel, Machine, find_hardware, find_model
-from flows.own_memory import Launch, launches, plain
 from models.errors import UserError
 from models.identity import Record
 from models.planning import memory
 from models.planning.memory import MemoryPlan, Question
 from models.planning.overheads import GIB
+from warehouse.launches import Launch, launches, plain
 
 Row = dict[str, Any]
 _KIB = 1024

@@ -9,7 +9,6 @@ import pytest
 
 from engines._hardware import detect
 from flows import accuracy_memory, catalogue, plan_memory
-from flows.own_memory import launches, plain
 from flows.plan_memory import Asked
 from models.errors import ModelError, UserError
 from models.planning.overheads import GIB
@@ -17,6 +16,7 @@ from models.records import Measurement
 from models.specs import HardwareSpec, Setup
 from tests.warehouse import fake
 from warehouse import bundles, writer
+from warehouse.launches import launches, plain
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 768, "num_hidden_layers": 12,
           "num_attention_heads": 12, "intermediate_size": 2048, "vocab_size": 32000, "max_position_embeddings": 2048}
