@@ -50,12 +50,14 @@ def read(home: Path, model: str | None = None) -> Evidence:
 
 
 def _curves(con: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tuple[Curve, ...]:
+    """names are those of the warehouse, quoted."""
     fits: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for row in _rows(con, _FITS, [list(wanted)]):
+    names = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}'" for name in wanted) or "''"
+    for row in _rows(con, _FITS.format(names=names)):
         fits[row["setup_id"], row["workload"]][row["quantity"]] = row["fit"]
-    stacks = {r["setup_id"]: Stack.model_validate(r) for r in _rows(con, _STACKS, [list(wanted)])}
+    stacks = {r["setup_id"]: Stack.model_validate(r) for r in _rows(con, _STACKS.format(names=names))}
     points: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
-    for row in _rows(con, _POINTS, [list(wanted)]):
+    for row in _rows(con, _POINTS.format(names=names)):
         points[row.pop("setup_id"), row.pop("workload"), row.pop("workload_name")].append(_point(row))
     return tuple(Curve(stack=stacks[setup], workload=label, workload_name=name, points=tuple(found),
                        fits_json=fits.get((setup, label), {}))  # type: ignore[arg-type]
@@ -67,8 +69,9 @@ def _point(row: dict[str, Any]) -> Point:
     return Point(values=values, **row)
 
 
-def _rows(con: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object] | None = None) -> Iterable[dict[str, Any]]:
-    done = con.execute(sql, params)
+def _rows(con: duckdb.DuckDBPyConnection, sql: str) -> Iterable[dict[str, Any]]:
+    """Without parameters: DuckDB imports pandas, where it is installed, as soon as a query has one."""
+    done = con.execute(sql)
     names = [column[0] for column in done.description]
     return [dict(zip(names, row, strict=True)) for row in done.fetchall()]
 
@@ -93,12 +96,12 @@ _STACKS = """
            any_value(q.kl_nats) as kl_nats, coalesce(bool_or(a.synthetic), false) as kl_of_random_weights
     from setups s join models m using (model_id) join trials t using (setup_id) join engines e using (engine_id)
     left join divergences q on q.numerics_id = s.numerics_id left join asked a on a.numerics_id = s.numerics_id
-    where list_contains(?, m.name)
+    where m.name in ({names})
     group by s.setup_id, s.label, m.name, s.engine, s.quantization, s.kv_type, s.max_sequences, s.tensor_parallel,
              s.prefix_caching, s.runtime, s.hardware_id"""
 _FITS = """
     select c.setup_id, c.workload, c.quantity, c.fit::varchar as fit
-    from calibrations c join setups s using (setup_id) join models m using (model_id) where list_contains(?, m.name)
+    from calibrations c join setups s using (setup_id) join models m using (model_id) where m.name in ({names})
     qualify row_number() over (partition by c.setup_id, c.workload, c.quantity order by calibrated_at desc) = 1"""
 _PATHS = ", ".join(f"'$.summary.intervals.{name}'" for name in KEPT)
 _INTERVALS = ", ".join(f"'{name}'" for name in KEPT)
@@ -109,7 +112,7 @@ _POINTS = f"""
            strftime(v.started_at, '%Y-%m-%dT%H:%M:%S') as measured_at,
            to_json(map([{_INTERVALS}], json_extract(t.measurement, [{_PATHS}])))::varchar as intervals_json
     from measurements v join trials t using (trial_id)
-    where list_contains(?, v.model)
+    where v.model in ({{names}})
     order by v.started_at, v.trial_id"""  # noqa: S608 (names of this module)
 _ANSWERS = """
     select e.engine, e.variant, '{feature}' as feature, count(*) as trials, avg(x.value) as share,

@@ -10,7 +10,6 @@ from itertools import pairwise
 from models.choosing.answer import Basis, Figure
 from models.choosing.evidence import Curve
 from models.choosing.levels import Z_90, Z_95, Level, before_break, column
-from models.planning.arrivals import at_rate
 from models.planning.capacity import LoadPoint, largest_concurrency
 from models.planning.curves import Fit
 from models.slo import Limit
@@ -132,6 +131,8 @@ def _seen(one: Level, name: str) -> Figure:
 
 def _users_at(rate: float, closed: Sequence[Level], curve: Curve) -> float:
     """Users that a rate keeps under way, by Little's law on the curves where there are some."""
+    from models.planning.arrivals import at_rate  # SciPy takes long to import, and most answers need none of it
+
     fits = [curve.fit(name) for name in ("throughput", "ttft", "tpot")]
     most = max(x.users or 1.0 for x in closed)
     if all(fits):

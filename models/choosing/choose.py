@@ -15,6 +15,7 @@ from models.choosing.levels import Level, column
 from models.choosing.likely import Priced, cheaper
 from models.choosing.question import Question
 from models.choosing.traffic import Traffic
+from models.errors import UserError
 from models.planning import fleet
 from models.planning.cost import HOURS_PER_MONTH, Request, per_million
 from models.slo import Limit
@@ -36,6 +37,7 @@ def choose(question: Question, evidence: Evidence, what_if: bool = True) -> Answ
     nothing here knows, naming those that are known.
     """
     eligible.check(question, evidence)
+    _known(question, evidence)
     asked = traffic.of(question, evidence)
     found: dict[str, Candidate] = {}
     excluded: list[Excluded] = []
@@ -55,6 +57,18 @@ def choose(question: Question, evidence: Evidence, what_if: bool = True) -> Answ
 
         answer = sensitivity.added(answer, evidence) if kept else unmeasured.added(answer, asked, evidence)
     return answer.model_copy(update={"sentence": sentence.of(answer)})
+
+
+def _known(question: Question, evidence: Evidence) -> None:
+    """Raises UserError for a model that was not measured and whose shape is not known either."""
+    if any(question.means(name, size) for name, size in evidence.models.items()):
+        return
+    from models.choosing.unmeasured import shape_of
+
+    if shape_of(question, evidence) is None:
+        measured = ", ".join(evidence.models) or "none"
+        raise UserError(f"model: {question.model!r} was not measured, and its shape is not known without a network;"
+                        f" measured are {measured}. `dyno evaluate` measures another")
 
 
 def _by_stack(question: Question, evidence: Evidence) -> list[tuple[Stack, list[Curve]]]:

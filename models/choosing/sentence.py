@@ -9,13 +9,15 @@ def of(answer: Answer) -> str:
     """`2 × NVIDIA L40S, vllm 0.33 FP8, 256 sequences: 1 870 USD a month, …`, or that nothing measured fits."""
     best = answer.best
     if best is not None:
-        return f"{best.label}: {_cost(best)}"
-    reasons = {e.kind for e in answer.excluded}
+        model = f"{best.stack.model} on " if answer.question.parameters else ""
+        return f"{model}{best.label}: {_cost(best)}"
+    reasons = {e.kind for e in answer.excluded} - {"verdict"}
     if not answer.excluded:
-        return f"Nothing measured answers it: no measurement of {answer.question.model}."
-    why = {"limit": "keeps the limits", "budget": "is within the budget"}.get(
+        return f"Nothing measured answers it: {answer.question.model} was not measured."
+    why = {"limit": "keeps the limits", "budget": "is within the budget", "quality": "keeps the quality floor"}.get(
         next(iter(reasons)) if len(reasons) == 1 else "", "fits")
-    return f"Nothing measured {why}: {len(answer.excluded)} setups left out."
+    count = len(answer.excluded)
+    return f"Nothing measured {why}: {count} setup{'s' if count != 1 else ''} left out."
 
 
 def _cost(best: Choice) -> str:

@@ -1,12 +1,161 @@
-"""Where nothing measured fits: what a formula says, and the experiment that would settle it."""
+"""Where nothing measured fits: what a formula says of stacks that nobody measured.
+
+models.choosing.experiment writes the file that would settle it.
+"""
 
 from __future__ import annotations
 
-from models.choosing.answer import Answer
-from models.choosing.evidence import Evidence
+import math
+from collections.abc import Iterator
+
+from models import catalogue, prices
+from models.choosing import experiment
+from models.choosing.answer import Answer, Estimate, Figure
+from models.choosing.eligible import allows
+from models.choosing.evidence import Evidence, Machine, PriceOf
+from models.choosing.question import KINDS, Question
 from models.choosing.traffic import Traffic
+from models.hardware import Accelerator, accelerators, lookup
+from models.planning import fleet, roofline
+from models.planning.cost import HOURS_PER_MONTH, Request, per_million
+from models.planning.roofline import Chip, Stack
+from models.slo import Limit
+from models.specs import Architecture, HardwareSpec
+
+GPUS = (1, 2, 4, 8)
+SHOWN = 3
+COMPUTE_SHARE = 0.5
+"""Of the peak rate, that prefill is taken to reach: as models.planning.roofline.tpot_ms takes it."""
+MEMORY_SHARE = 0.9
+HOW = ("roofline at fixed shares of the data sheet's peaks, 16-bit weights, no queue; means are compared with the"
+       " limits; the high end is what no engine can exceed, a low end is not known")
+
+
+def shape_of(question: Question, evidence: Evidence) -> tuple[str, Architecture] | None:
+    """A model that is meant, and its shape: of what was measured, else of those known without a network."""
+    for name, shape in evidence.shapes.items():
+        if question.means(name, shape.parameters):
+            return name, shape
+    if question.parameters is None:
+        shape_known = catalogue.shape(question.model)
+        return (question.model, shape_known) if shape_known else None
+    sizes = [(abs(math.log(found.parameters / question.parameters)), name, found) for name in catalogue.names()
+             if (found := catalogue.shape(name)) and question.means(name, found.parameters)]
+    nearest = min(sizes, default=None, key=lambda one: one[:2])
+    return nearest and (nearest[1], nearest[2])
 
 
 def added(answer: Answer, asked: Traffic, evidence: Evidence) -> Answer:
-    """The answer with estimates and an experiment file."""
-    return answer
+    """The answer with estimates, the cheapest first, and the experiment file."""
+    question = answer.question
+    known = shape_of(question, evidence)
+    name = known[0] if known else question.model
+    inputs, outputs = _lengths(asked, evidence)
+    found: list[Estimate] = []
+    if known and inputs and outputs:
+        found = sorted((one for sheet, gpus in _machines(question, evidence)
+                        if (one := _estimate(question, known[1], sheet, gpus, inputs, outputs))),
+                       key=lambda e: (e.usd_per_month is None, e.usd_per_month or 0.0, e.label))
+    text = experiment.settling(question, name, asked, evidence)
+    return answer.model_copy(update={"estimates": tuple(found[:SHOWN]), "experiment": text})
+
+
+def _lengths(asked: Traffic, evidence: Evidence) -> tuple[float | None, float | None]:
+    """As given, else as the workload had them wherever it was measured."""
+    if asked.input_tokens:
+        return asked.input_tokens, asked.output_tokens
+    seen = [p for c in evidence.curves if c.workload in asked.labels for p in c.points if p.output_tokens]
+    if not seen:
+        return None, None
+    return (sum(p.input_tokens or 0.0 for p in seen) / len(seen), sum(p.output_tokens or 0.0 for p in seen) / len(seen))
+
+
+def _machines(question: Question, evidence: Evidence) -> Iterator[tuple[Accelerator, int]]:
+    """Spec sheets of the hardware allowed, each with one to eight that share the model; where nothing is named, those
+    that have a price."""
+    known = accelerators()
+    kinds = [w.lower() for w in question.hardware if w.lower() in KINDS]
+    words = [w for w in question.hardware if w.lower() not in KINDS]
+    words += [m.accelerator for m in evidence.machines if m.accelerator and m.name.lower() in map(str.lower, words)]
+    if not question.hardware:
+        words = sorted({p.hardware for p in prices.catalogue()})
+    named = {sheet.name for word in words if (sheet := lookup(word, known))}
+    for sheet in known:
+        machine = Machine(hardware_id=sheet.name, name=sheet.name, kind=_kind(sheet))
+        if sheet.name in named or any(allows(kind, machine) for kind in kinds):
+            yield from ((sheet, n) for n in GPUS if n == 1 or (n <= sheet.links_gpus and sheet.link_bytes_per_s))
+
+
+def _kind(sheet: Accelerator) -> str:
+    if sheet.kind == "cpu":
+        return "cpu"
+    return "rocm" if sheet.name.startswith("mi") else "cuda"
+
+
+def _estimate(question: Question, shape: Architecture, sheet: Accelerator, gpus: int, inputs: float,
+              outputs: float) -> Estimate | None:
+    """None where the weights do not fit, a limit cannot be kept, or fewer GPUs hold the model."""
+    stack = Stack(architecture=shape, chips=gpus, chip=Chip(
+        name=sheet.name, memory_bandwidth_bytes_per_s=sheet.memory_bandwidth_bytes_per_s,
+        flops_per_s=sheet.bf16_flops_per_s, attention_flops_per_s=sheet.bf16_flops_per_s,
+        memory_bytes=sheet.memory_bytes, link_bytes_per_s=sheet.link_bytes_per_s))
+    if 2.0 * shape.parameters > MEMORY_SHARE * sheet.memory_bytes * gpus:
+        return None
+    ttft = roofline.ttft_bound_ms(stack, inputs) / COMPUTE_SHARE
+    users = _users(question, stack, inputs, outputs, ttft)
+    if users is None:
+        return None
+    tpot = roofline.tpot_ms(stack, users, inputs, outputs)
+    rate = users / ((ttft + (outputs - 1) * tpot) / 1e3)
+    least = roofline.tpot_bound_ms(stack, users, inputs, outputs)
+    bound = users / ((ttft * COMPUTE_SHARE + (outputs - 1) * least) / 1e3)
+    count = _count(question, rate, users) + question.down
+    price = _price(question, sheet, gpus)
+    hourly = price.price_usd_per_hour * count if price else None
+    load, tokens = question.request_rate or rate * count, Request(input_tokens=0.0, output_tokens=outputs)
+    millions = None if hourly is None else per_million(hourly, load, tokens).output
+    one = Figure(value=rate, high=max(rate, bound), basis="formula", how=f"{users:g} at once: {HOW}")
+    return Estimate(label=f"{count} × {f'{gpus} × ' if gpus > 1 else ''}{sheet.name}, 16-bit weights", instances=count,
+                    capacity=one, price=price, usd_per_month=None if hourly is None else hourly * HOURS_PER_MONTH,
+                    usd_per_million_output_tokens=millions, expected={
+                        "ttft_ms_mean": Figure(value=ttft, basis="formula", how="one prompt, no queue"),
+                        "tpot_ms_mean": Figure(value=tpot, basis="formula", how=f"{users:g} at once")})
+
+
+def _count(question: Question, rate: float, users: float) -> int:
+    more = 1 + question.headroom
+    if question.concurrency:
+        return max(1, fleet.instances(question.concurrency * more, users))
+    return max(1, fleet.instances((question.request_rate or 0.0) * more, rate))
+
+
+def _users(question: Question, stack: Stack, inputs: float, outputs: float, ttft: float) -> float | None:
+    """The most at once, by powers of two, that keep the limits and fit into memory."""
+    most = None
+    for users in (2.0**n for n in range(13)):
+        if roofline.running(stack, users, inputs, outputs, MEMORY_SHARE) < users:
+            break
+        tpot = roofline.tpot_ms(stack, users, inputs, outputs)
+        if not all(_mean(x, ttft, tpot, outputs) <= x.at_most for x in question.bounds):
+            break
+        most = users
+    return most
+
+
+def _mean(limit: Limit, ttft: float, tpot: float, outputs: float) -> float:
+    if limit.latency.startswith(("ttft", "first_content")):
+        return ttft
+    if limit.latency.startswith("e2e"):
+        return ttft + (outputs - 1) * tpot
+    return tpot if limit.latency in ("tpot_ms", "itl_ms") else 0.0
+
+
+def _price(question: Question, sheet: Accelerator, gpus: int) -> PriceOf | None:
+    """Of the bundled prices."""
+    spec = HardwareSpec(name=sheet.name, kind="cuda", accelerator=" ".join((sheet.name.replace("_", " "),
+                                                                           *sheet.matches)), accelerators=gpus)
+    found = prices.choose(prices.applying(prices.catalogue(), spec), question.price_tier)
+    if found is None:
+        return None
+    return PriceOf(hardware_id=sheet.name, tier=found.tier, date=found.date, source=found.source,
+                   region=found.region, price_usd_per_hour=found.price_usd_per_hour * question.price_factor)
