@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from app.cli_accuracy import accuracy
+from app.cli_choose import choose
+from app.cli_deploy import deploy
 from app.cli_engines import engines
 from app.cli_load import capacity, load
 from app.cli_plan import plan
 from app.cli_prices import prices
 from app.cli_quality import quality
+from app.cli_report import report
 from models.errors import DynoError, UserError
 
 if TYPE_CHECKING:
@@ -51,6 +54,9 @@ cli.add_command(engines)
 cli.add_command(quality)
 cli.add_command(accuracy)
 cli.add_command(plan)
+cli.add_command(report)
+cli.add_command(deploy)
+cli.add_command(choose)
 cli.add_command(prices)
 
 
