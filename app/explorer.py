@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.views import _data, _empty, _nav, _state
-from models.errors import DynoError
+from models.errors import DynoError, WarehouseError
 from warehouse import reader
 
 STYLE = """<style>
@@ -30,6 +30,8 @@ def main() -> None:
     try:
         page.run()
         _state.finish()
+    except WarehouseError as error:
+        _empty.unreadable(error)
     except DynoError as error:
         st.error(str(error))
 

@@ -5,6 +5,7 @@
     │   ├── ExperimentError      an experiment file, with the path of the bad field
     │   ├── ModelError           a model file or name that cannot be used
     │   ├── QueryError           SQL that was refused or is wrong
+    │   ├── WarehouseError       a warehouse that is damaged, or another dyno's
     │   └── MissingTool          a compiler, browser or program that is not installed
     ├── Unsupported              an engine cannot honour a field of a setup (names field and reason)
     ├── EngineError              something went wrong with an engine process
@@ -43,6 +44,10 @@ class ModelError(UserError):
 
 class QueryError(UserError):
     """SQL that was refused or failed."""
+
+
+class WarehouseError(UserError):
+    """A warehouse that is there and cannot be read: damaged, of an older dyno, or of a newer one."""
 
 
 class MissingTool(UserError):

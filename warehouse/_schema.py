@@ -7,7 +7,7 @@ from importlib import resources
 
 import duckdb
 
-from models.errors import UserError
+from models.errors import WarehouseError
 
 METRIC_COMMENTS = {
     "ttft_ms": "time to first token, from sent, ms",
@@ -19,6 +19,7 @@ METRIC_COMMENTS = {
     "e2e_from_schedule_ms": "whole answer, from the instant it was meant to be sent, ms",
     "send_delay_ms": "how late it was sent, ms: queueing in the client",
 }
+REBUILD = "`dyno rebuild` makes it again from the bundles, which stay as they are"
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 
 
@@ -35,15 +36,12 @@ def fingerprint() -> str:
 
 
 def upgrade(con: duckdb.DuckDBPyConnection) -> None:
-    """Applies what is missing, all or nothing. Raises UserError for a database that a newer dyno wrote."""
+    """Applies what is missing, all or nothing. Raises WarehouseError for a database that a newer dyno wrote."""
     con.execute("create table if not exists _migrations (name varchar primary key, applied_at timestamp not null)")
     con.execute("create table if not exists _views (fingerprint varchar not null)")
     done = {row[0] for row in con.execute("select name from _migrations").fetchall()}
     known = steps("migrations")
-    unknown = sorted(done - {name for name, _ in known})
-    if unknown:
-        raise UserError(f"this warehouse was written by a newer dyno (step {unknown[-1]} is not known here): upgrade "
-                        "dyno, or make it again with `dyno rebuild`")
+    _refuse_newer(done)
     missing = [step for step in known if step[0] not in done]
     current = con.execute("select fingerprint from _views").fetchone()
     if not missing and current == (fingerprint(),):
@@ -58,6 +56,26 @@ def upgrade(con: duckdb.DuckDBPyConnection) -> None:
     except BaseException:
         con.rollback()
         raise
+
+
+def check(con: duckdb.DuckDBPyConnection) -> None:
+    """Raises WarehouseError for a database that this dyno cannot read as it is: older, newer, or not dyno's."""
+    tables = {row[0] for row in con.execute("select table_name from duckdb_tables() where database_name = "
+                                            "current_database()").fetchall()}
+    if "_migrations" not in tables:
+        raise WarehouseError(f"this is a database, but none of dyno's: {REBUILD}")
+    done = {row[0] for row in con.execute("select name from _migrations").fetchall()}
+    _refuse_newer(done)
+    missing = [name for name, _ in steps("migrations") if name not in done]
+    if missing:
+        raise WarehouseError(f"this warehouse was written by an older dyno (it lacks step {missing[0]}): {REBUILD}")
+
+
+def _refuse_newer(done: set[str]) -> None:
+    unknown = sorted(done - {name for name, _ in steps("migrations")})
+    if unknown:
+        raise WarehouseError(f"this warehouse was written by a newer dyno (step {unknown[-1]} is not known here): "
+                             f"upgrade dyno, or, {REBUILD}")
 
 
 def _views(con: duckdb.DuckDBPyConnection) -> None:

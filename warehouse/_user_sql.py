@@ -16,11 +16,13 @@ LOCKDOWN = (
     "set autoinstall_known_extensions = false", "set autoload_known_extensions = false",
     "set enable_external_access = false", "set lock_configuration = true",
 )
+BATCH_ROWS = 10_000
 QUESTIONS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
-def answer(con: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
-    """Runs every statement and returns the last one's result. Raises QueryError. The connection stays locked down."""
+def answer(con: duckdb.DuckDBPyConnection, sql: str, rows_max: int | None = None) -> pl.DataFrame:
+    """Runs every statement and returns the last one's result, at most so many rows of it. Raises QueryError. The
+    connection stays locked down."""
     for setting in LOCKDOWN:
         con.execute(setting)
     try:
@@ -34,17 +36,17 @@ def answer(con: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
     try:
         for statement in statements:
             result = con.execute(statement)
-        return to_polars(result)
+        return to_polars(result, rows_max)
     except duckdb.Error as error:
         raise QueryError(_suggestion(con, str(error)) or _short(error)) from None
 
 
-def to_polars(result: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+def to_polars(result: duckdb.DuckDBPyConnection, rows_max: int | None = None) -> pl.DataFrame:
     """Returns a result with plain types: integers wider than 64 bits and decimals become floats, intervals text.
 
     Of columns with one name the later ones are numbered: `value`, `value_1`.
     """
-    table = result.to_arrow_table()
+    table = result.to_arrow_table() if rows_max is None else _first(result, rows_max)
     table = table.rename_columns(_unique(table.column_names))
     for i, column in enumerate(table.schema):
         if pa.types.is_interval(column.type):
@@ -54,6 +56,18 @@ def to_polars(result: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     if not isinstance(frame, pl.DataFrame):
         raise TypeError("an Arrow table becomes a data frame")
     return frame.with_columns(pl.selectors.decimal().cast(pl.Float64))
+
+
+def _first(result: duckdb.DuckDBPyConnection, rows: int) -> pa.Table:
+    """DuckDB streams: rows that are not fetched are not computed."""
+    stream = result.to_arrow_reader(min(rows, BATCH_ROWS))
+    batches, got = [], 0
+    for batch in stream:
+        batches.append(batch)
+        got += batch.num_rows
+        if got >= rows:
+            break
+    return pa.Table.from_batches(batches, stream.schema).slice(0, rows)
 
 
 def _unique(names: list[str]) -> list[str]:

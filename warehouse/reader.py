@@ -7,15 +7,16 @@ path within a process, and a shared one would go on showing a snapshot that has 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import polars as pl
 
-from models.errors import UserError
+from models.errors import UserError, WarehouseError
 from models.frames import REQUESTS, TELEMETRY
-from warehouse import _user_sql, bundles
+from warehouse import _schema, _user_sql, bundles
 from warehouse.bundles import Bundle
 from warehouse.writer import snapshot
 
@@ -23,8 +24,10 @@ CATALOG = "dyno"
 SAMPLES_SHOWN = 5
 
 
-def connect(home: Path) -> duckdb.DuckDBPyConnection:
-    """Opens the published snapshot, read-only. Raises UserError when there is none yet."""
+@contextmanager
+def connect(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Opens the published snapshot, read-only. Raises UserError when there is none yet, and WarehouseError when it, or
+    what is asked of it within the `with`, cannot be read: damaged, or of another dyno."""
     path = snapshot(home)
     if not path.exists():
         raise UserError(f"nothing has been measured and published yet in {home}: `make run` (or `dyno demo`) measures "
@@ -33,11 +36,15 @@ def connect(home: Path) -> duckdb.DuckDBPyConnection:
     try:
         con.execute(f"attach '{str(path).replace(chr(39), chr(39) * 2)}' as {CATALOG} (read_only)")
         con.execute(f"use {CATALOG}")
+        _schema.check(con)
+        yield con
     except duckdb.Error as error:
-        con.close()
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({reason}): `dyno rebuild` makes it again") from None
-    return con
+        raise WarehouseError(f"{path} cannot be read ({reason}): {_schema.REBUILD}") from None
+    except WarehouseError as error:
+        raise WarehouseError(f"{path}: {error}") from None
+    finally:
+        con.close()
 
 
 def stamp(home: Path) -> tuple[int, int] | None:
@@ -55,14 +62,14 @@ def query(home: Path, sql: str, params: Sequence[object] | None = None) -> pl.Da
         return _user_sql.to_polars(con.execute(sql, params))
 
 
-def user_sql(home: Path, sql: str) -> pl.DataFrame:
+def user_sql(home: Path, sql: str, rows_max: int | None = None) -> pl.DataFrame:
     """Answers a person's SQL: read-only, no file or network access, configuration locked, nothing but questions.
 
-    Several statements are run in order, and the last one's result is returned. Raises QueryError with DuckDB's own
-    message, and UserError when there is no snapshot.
+    Several statements are run in order, and the last one's result is returned, its first `rows_max` rows: what lies
+    beyond is never made. Raises QueryError with DuckDB's own message, and UserError when there is no snapshot.
     """
     with connect(home) as con:
-        return _user_sql.answer(con, sql)
+        return _user_sql.answer(con, sql, rows_max)
 
 
 def schema(home: Path) -> pl.DataFrame:

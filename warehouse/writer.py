@@ -17,13 +17,16 @@ from pathlib import Path
 import duckdb
 
 from models.capabilities import EngineAbout
-from models.errors import BundleError, UserError
+from models.errors import BundleError, UserError, WarehouseError
 from models.progress import Progress, silent
 from models.specs import Price
 from warehouse import _disk, _project, _quality, _schema, bundles, calibrations, capabilities, pricelist
 
 DATABASE = "warehouse.duckdb"
 LOCK = "warehouse.lock"
+_DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException,
+           duckdb.CatalogException)
+"""What DuckDB raises on a file that is not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,9 @@ def _database(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         _schema.upgrade(con)
         yield con
+    except _DAMAGE as error:
+        reason = str(error).splitlines()[0]
+        raise WarehouseError(f"{home / DATABASE} is damaged ({reason}): {_schema.REBUILD}") from None
     finally:
         con.close()
 
@@ -174,7 +180,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         if "Could not set lock" in reason:
             raise UserError(f"{path} is open in another program; close it (readers use {snapshot(path.parent)}): "
                             f"{reason}") from None
-        raise UserError(f"{path} cannot be opened ({reason}): make it again with `dyno rebuild`") from None
+        raise WarehouseError(f"{path} cannot be opened ({reason}): {_schema.REBUILD}") from None
 
 
 def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> IngestReport:

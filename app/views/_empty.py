@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from app.views import _data, _style
+from models.errors import WarehouseError
 
 
 def nothing_published() -> None:
@@ -17,6 +18,15 @@ def nothing_published() -> None:
     st.markdown("or an experiment of your own:")
     st.code("dyno evaluate my-experiment.yaml", language="shell")
     st.caption("This page changes by itself as soon as the first measurement is published.")
+
+
+def unreadable(error: WarehouseError) -> None:
+    """A warehouse that is damaged or another dyno's. The page changes by itself when there is a good one."""
+    st.header("This warehouse cannot be read")
+    st.markdown(str(error))
+    st.code("dyno rebuild", language="shell")
+    st.caption("Everything measured lies in bundles beside it; the warehouse only repeats them. This page changes by "
+               "itself as soon as a good one is published.")
 
 
 def nothing_measured(failed: pl.DataFrame) -> None:
