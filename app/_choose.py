@@ -63,7 +63,7 @@ def asked(options: Mapping[str, Any], evidence: Evidence, here: Callable[[], str
     found["hardware"] = tuple(here() if word == "this" else word for word in machines)
     found["needs"] = _words(options["needs"])
     name = options["workload"]
-    known = name in evidence.workloads or name in evidence.workloads.values()
+    known = name in evidence.workloads or name in {c.workload_name for c in evidence.curves}
     if name and not known and options["input_tokens"] is None and (lengths := standard(name)):
         found["input_tokens"], found["output_tokens"] = lengths
     try:

@@ -93,6 +93,7 @@ class Estimate(Record):
 
     label: str
     instances: int
+    accelerators: int = Field(default=1, description="of one instance, that share the model")
     capacity: Figure
     usd_per_month: float | None = None
     usd_per_million_output_tokens: float | None = None

@@ -143,10 +143,14 @@ def _users_at(rate: float, closed: Sequence[Level], curve: Curve) -> float:
 
 
 def _between(name: str, users: float, closed: Sequence[Level], curve: Curve) -> Figure | None:
+    """Through the measured levels, in the shape of the calibrated curve of its mean (without one, along straight lines
+    of logarithms)."""
     known = [x for x in closed if name in x.values and x.values[name] > 0]
     if len(known) < 2:
         return None
-    value = _line(users, [(x.users or 1.0, x.values[name]) for x in known])
+    at = [x.users or 1.0 for x in known]
+    *shape, here = _means(name, [*at, users], curve, known[0].output_tokens)
+    value = here * _line(users, [(u, x.values[name] / mean) for u, x, mean in zip(at, known, shape, strict=True)])
     below = max((x for x in known if (x.users or 0) <= users), key=lambda x: x.users or 0.0, default=known[0])
     above = min((x for x in known if (x.users or 0) > users), key=lambda x: x.users or 0.0, default=known[-1])
     half = _half(name, users, curve)
@@ -154,6 +158,17 @@ def _between(name: str, users: float, closed: Sequence[Level], curve: Curve) -> 
     return Figure(value=value, low=half and value / half, high=half and value * half, confidence=0.9, basis=basis,
                   trial_ids=tuple(dict.fromkeys(below.trial_ids + above.trial_ids)),
                   how=f"{users:.3g} at once, between {below.load} and {above.load}")
+
+
+def _means(name: str, users: Sequence[float], curve: Curve, output_tokens: float) -> list[float]:
+    """The mean of a latency by its calibrated curves, in any unit; 1 where they are not there."""
+    fits = [fit for fit in _fits(name, curve) if fit]
+    if len(fits) < len(_fits(name, curve)):
+        return [1.0] * len(users)
+    first, *second = ([p.value for p in fit.predict_many(users)] for fit in fits)
+    if not second:
+        return first
+    return [ttft + (output_tokens - 1) * tpot for ttft, tpot in zip(first, second[0], strict=True)]
 
 
 def _half(name: str, users: float, curve: Curve) -> float | None:

@@ -73,9 +73,8 @@ def _known(question: Question, evidence: Evidence) -> None:
 
 def _by_stack(question: Question, evidence: Evidence) -> list[tuple[Stack, list[Curve]]]:
     found: dict[str, tuple[Stack, list[Curve]]] = {}
-    for curve in evidence.curves:
-        if question.means(curve.stack.model, evidence.models.get(curve.stack.model)):
-            found.setdefault(curve.stack.setup_id, (curve.stack, []))[1].append(curve)
+    for curve in traffic.own(question, evidence):
+        found.setdefault(curve.stack.setup_id, (curve.stack, []))[1].append(curve)
     return list(found.values())
 
 
@@ -200,7 +199,9 @@ def _missed(found: Sequence[Level], bounds: tuple[Limit, ...]) -> tuple[Level, s
         if value is None:
             parts.append(f"{limit.metric} was not measured")
         elif value > limit.at_most:
-            parts.append(f"{limit.metric} is {value:.3g} ms, {value / limit.at_most - 1:.0%} above {limit.at_most:g}")
+            share = value / limit.at_most
+            by = f"{share - 1:.0%} above" if share < 2 else f"{share:.3g} times"
+            parts.append(f"{limit.metric} is {value:.3g} ms, {by} the {limit.at_most:g} allowed")
     return nearest, f"misses the limits at every load; nearest at {nearest.load}: {' and '.join(parts)}"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
+from models.choosing.answer import Answer
 from models.choosing.eligible import allows, lacks
 from models.choosing.evidence import Evidence
 from models.choosing.question import KINDS, Question
@@ -29,12 +31,15 @@ LEAST_REQUESTS = 40
 MOST_USERS = 256
 
 
-def settling(question: Question, model: str, asked: Traffic, evidence: Evidence) -> str:
-    """YAML with comments: the engines that hardware and needs allow, at several loads."""
+def settling(answer: Answer, model: str, asked: Traffic, evidence: Evidence) -> str:
+    """YAML with comments: the engines that hardware and needs allow, at several loads. What was measured and misses the
+    limits is left out, unless that is everything."""
+    question = answer.question
     kind = _kind(question, evidence)
-    engines = [_entry(e, question) for e in _ENGINES[kind] if not _missing(e, question, evidence)]
+    allowed = [e for e in _ENGINES[kind] if not _missing(e, question, evidence)] or [_ENGINES[kind][0]]
+    engines = [_entry(e, question) for e in _untried(allowed, answer, evidence) or allowed]
     fits = {"name": _slug(model), "description": f"which stack for {model}?", "models": [model],
-            "engines": engines or [_entry(_ENGINES[kind][0], question)],
+            "engines": engines,
             "batching": [{"max_sequences": n} for n in ((4, 16) if kind in ("cpu", "metal") else (32, 128))],
             "workloads": [_workload(asked)],
             "load": {"concurrency": _users(question, kind), "requests": max(LEAST_REQUESTS,
@@ -58,6 +63,18 @@ def _kind(question: Question, evidence: Evidence) -> str:
         return "rocm" if word.lower().startswith("mi") else "cuda"
     kinds = [m.kind for m in evidence.machines if m.kind in _ENGINES]
     return kinds[0] if kinds else "cpu"
+
+
+def _untried(engines: Sequence[dict[str, Any]], answer: Answer, evidence: Evidence) -> list[dict[str, Any]]:
+    """Engines with the formats that were not measured yet to miss the limits."""
+    missed = {e.setup_id for e in answer.excluded if e.kind == "limit"}
+    seen = {(c.stack.server, c.stack.quantization) for c in evidence.curves if c.stack.setup_id in missed}
+    found = []
+    for one in engines:
+        server = one.get("variant") or one["engine"]
+        if formats := [q for q in one["quantizations"] if (server, q) not in seen]:
+            found.append({**one, "quantizations": formats})
+    return found
 
 
 def _entry(engine: dict[str, Any], question: Question) -> dict[str, Any]:

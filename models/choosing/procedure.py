@@ -9,7 +9,7 @@ from models.choosing import survey
 from models.choosing.answer import Answer, Choice
 from models.choosing.eligible import allows
 from models.choosing.evidence import Evidence, Observed
-from models.choosing.question import Question
+from models.choosing.question import RUNTIMES, Question
 from models.choosing.sentence import money
 from models.identity import Record
 
@@ -98,7 +98,7 @@ def _held(name: str, engines: Sequence[str], answer: Answer, evidence: Evidence)
     if name == "interface":
         return _features(answer.question, engines, evidence)
     if name == "environment":
-        return _runtimes(answer.question, engines, evidence)
+        return _runtimes(answer, engines, evidence)
     if name == "throughput":
         return _fastest(engines, answer)
     if name == "quantisation":
@@ -162,18 +162,16 @@ def _features(question: Question, engines: Sequence[str], evidence: Evidence) ->
     return _Seen("; ".join(map(survey.text, seen)), bool(wrong), tuple(o.trial_id for o in seen))
 
 
-def _runtimes(question: Question, engines: Sequence[str], evidence: Evidence) -> _Seen:
-    """Which servers can be provisioned so, by their adapters?"""
-    from models.choosing.question import RUNTIMES
-
-    wanted = RUNTIMES[question.environment or "laptop"]
-    can = {c.variant or c.engine: c.engine for c in evidence.capabilities
-           if c.kind == "runtime" and c.supported and c.name in wanted}
-    if not can:
-        return _Seen("no adapter's abilities are published here")
-    others = sorted(server for server, engine in can.items() if engine not in engines)
-    text = f"{' or '.join(wanted)}: {', '.join(sorted(can))}"
-    return _Seen(text + (f"; so the rule leaves out {', '.join(others)}" if others else ""), bool(others))
+def _runtimes(answer: Answer, engines: Sequence[str], evidence: Evidence) -> _Seen:
+    """Which servers can be provisioned so, by their adapters; and is the cheapest one of the rule's?"""
+    wanted = RUNTIMES[answer.question.environment or "laptop"]
+    can = sorted({c.variant or c.engine for c in evidence.capabilities
+                  if c.kind == "runtime" and c.supported and c.name in wanted})
+    text = f"can be had as {' or '.join(wanted)}: {', '.join(can)}" if can else "no adapter's abilities are published"
+    if answer.best is None:
+        return _Seen(text)
+    cheapest = f"; the cheapest is {answer.best.stack.server}"
+    return _against(text + cheapest, answer.best, engines, len(_by_engine(answer.ranked)))
 
 
 def _by_engine(choices: Sequence[Choice]) -> dict[str, Choice]:

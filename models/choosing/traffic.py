@@ -38,7 +38,7 @@ def of(question: Question, evidence: Evidence) -> Traffic:
     wanted = question.workload.replace(" x", " ×").strip()
     if wanted in evidence.workloads:
         return asked.model_copy(update={"label": wanted, "labels": (wanted,)})
-    scaled = sorted(label for label, name in evidence.workloads.items() if name == wanted)
+    scaled = sorted({c.workload for c in own(question, evidence) if c.workload_name == wanted})
     if question.input_tokens is not None:
         return asked
     if len(scaled) == 1:
@@ -51,10 +51,14 @@ def of(question: Question, evidence: Evidence) -> Traffic:
                     f" {', '.join(evidence.workloads) or 'none'}; or give mean lengths (input_tokens, output_tokens)")
 
 
+def own(question: Question, evidence: Evidence) -> list[Curve]:
+    """The curves of the model asked for."""
+    return [c for c in evidence.curves if question.means(c.stack.model, evidence.models.get(c.stack.model))]
+
+
 def _only(question: Question, evidence: Evidence) -> Traffic:
     """The one workload that the model was measured with."""
-    seen = sorted({c.workload for c in evidence.curves
-                   if question.means(c.stack.model, evidence.models.get(c.stack.model))})
+    seen = sorted({c.workload for c in own(question, evidence)})
     if len(seen) == 1:
         return Traffic(label=seen[0], labels=tuple(seen), notes=(f"workload {seen[0]}: the only one measured",))
     raise UserError("workload: say which, or mean lengths (input_tokens and output_tokens)"
@@ -64,7 +68,7 @@ def _only(question: Question, evidence: Evidence) -> Traffic:
 def _alike(question: Question, evidence: Evidence) -> tuple[str, ...]:
     """Measured workloads with these mean lengths."""
     found = []
-    for curve in evidence.curves:
+    for curve in own(question, evidence):
         have = lengths(curve)
         if have and all(wanted and abs(math.log(one / wanted)) <= SAME_LENGTHS for one, wanted in
                         zip(have, (question.input_tokens, question.output_tokens), strict=True)):
@@ -82,9 +86,9 @@ def lengths(curve: Curve) -> tuple[float, float] | None:
 
 def curves(of_stack: Sequence[Curve], asked: Traffic) -> tuple[Curve, list[Level]] | str:
     """The curve that speaks of the traffic and its levels; else a reason."""
-    own = [(c, levels(c)) for c in of_stack if c.workload in asked.labels]
-    if own:
-        return max(own, key=lambda pair: len(pair[1]))
+    same = [(c, levels(c)) for c in of_stack if c.workload in asked.labels]
+    if same:
+        return max(same, key=lambda pair: len(pair[1]))
     from models.choosing import lengths as other
 
     return other.carried_over(of_stack, asked.label or "", asked.input_tokens, asked.output_tokens)

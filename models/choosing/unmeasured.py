@@ -24,8 +24,10 @@ from models.specs import Architecture, HardwareSpec
 
 GPUS = (1, 2, 4, 8)
 SHOWN = 3
-COMPUTE_SHARE = 0.5
-"""Of the peak rate, that prefill is taken to reach: as models.planning.roofline.tpot_ms takes it."""
+COMPUTE_SHARE, LAYER_MS = 0.5, 0.08
+"""Of the peak rate, that prefill is taken to reach, and what a layer costs besides: as roofline.tpot_ms takes them."""
+MOST_USERS = 256
+"""Sequences at once that vLLM takes by default."""
 MEMORY_SHARE = 0.9
 HOW = ("roofline at fixed shares of the data sheet's peaks, 16-bit weights, no queue; means are compared with the"
        " limits; the high end is what no engine can exceed, a low end is not known")
@@ -53,11 +55,18 @@ def added(answer: Answer, asked: Traffic, evidence: Evidence) -> Answer:
     inputs, outputs = _lengths(asked, evidence)
     found: list[Estimate] = []
     if known and inputs and outputs:
-        found = sorted((one for sheet, gpus in _machines(question, evidence)
-                        if (one := _estimate(question, known[1], sheet, gpus, inputs, outputs))),
-                       key=lambda e: (e.usd_per_month is None, e.usd_per_month or 0.0, e.label))
-    text = experiment.settling(question, name, asked, evidence)
+        for sheet in _sheets(question, evidence):
+            each = (_estimate(question, known[1], sheet, gpus, inputs, outputs) for gpus in GPUS
+                    if gpus == 1 or (gpus <= sheet.links_gpus and sheet.link_bytes_per_s))
+            found += sorted(filter(None, each), key=_cost)[:1]
+    text = experiment.settling(answer, name, asked, evidence)
+    found.sort(key=_cost)
     return answer.model_copy(update={"estimates": tuple(found[:SHOWN]), "experiment": text})
+
+
+def _cost(one: Estimate) -> tuple[bool, float, int, str]:
+    """Without a price, the fewest accelerators."""
+    return one.usd_per_month is None, one.usd_per_month or 0.0, one.instances * one.accelerators, one.label
 
 
 def _lengths(asked: Traffic, evidence: Evidence) -> tuple[float | None, float | None]:
@@ -70,9 +79,8 @@ def _lengths(asked: Traffic, evidence: Evidence) -> tuple[float | None, float | 
     return (sum(p.input_tokens or 0.0 for p in seen) / len(seen), sum(p.output_tokens or 0.0 for p in seen) / len(seen))
 
 
-def _machines(question: Question, evidence: Evidence) -> Iterator[tuple[Accelerator, int]]:
-    """Spec sheets of the hardware allowed, each with one to eight that share the model; where nothing is named, those
-    that have a price."""
+def _sheets(question: Question, evidence: Evidence) -> Iterator[Accelerator]:
+    """Spec sheets of the hardware allowed; where nothing is named, those that have a price."""
     known = accelerators()
     kinds = [w.lower() for w in question.hardware if w.lower() in KINDS]
     words = [w for w in question.hardware if w.lower() not in KINDS]
@@ -83,7 +91,7 @@ def _machines(question: Question, evidence: Evidence) -> Iterator[tuple[Accelera
     for sheet in known:
         machine = Machine(hardware_id=sheet.name, name=sheet.name, kind=_kind(sheet))
         if sheet.name in named or any(allows(kind, machine) for kind in kinds):
-            yield from ((sheet, n) for n in GPUS if n == 1 or (n <= sheet.links_gpus and sheet.link_bytes_per_s))
+            yield sheet
 
 
 def _kind(sheet: Accelerator) -> str:
@@ -94,32 +102,33 @@ def _kind(sheet: Accelerator) -> str:
 
 def _estimate(question: Question, shape: Architecture, sheet: Accelerator, gpus: int, inputs: float,
               outputs: float) -> Estimate | None:
-    """None where the weights do not fit, a limit cannot be kept, or fewer GPUs hold the model."""
+    """`gpus` share the model. None where the weights do not fit, or a limit cannot be kept."""
     stack = Stack(architecture=shape, chips=gpus, chip=Chip(
         name=sheet.name, memory_bandwidth_bytes_per_s=sheet.memory_bandwidth_bytes_per_s,
         flops_per_s=sheet.bf16_flops_per_s, attention_flops_per_s=sheet.bf16_flops_per_s,
         memory_bytes=sheet.memory_bytes, link_bytes_per_s=sheet.link_bytes_per_s))
     if 2.0 * shape.parameters > MEMORY_SHARE * sheet.memory_bytes * gpus:
         return None
-    ttft = roofline.ttft_bound_ms(stack, inputs) / COMPUTE_SHARE
+    ttft = roofline.ttft_bound_ms(stack, inputs) / COMPUTE_SHARE + LAYER_MS * shape.layers
     users = _users(question, stack, inputs, outputs, ttft)
     if users is None:
         return None
     tpot = roofline.tpot_ms(stack, users, inputs, outputs)
     rate = users / ((ttft + (outputs - 1) * tpot) / 1e3)
     least = roofline.tpot_bound_ms(stack, users, inputs, outputs)
-    bound = users / ((ttft * COMPUTE_SHARE + (outputs - 1) * least) / 1e3)
+    bound = users / ((roofline.ttft_bound_ms(stack, inputs) + (outputs - 1) * least) / 1e3)
     count = _count(question, rate, users) + question.down
     price = _price(question, sheet, gpus)
     hourly = price.price_usd_per_hour * count if price else None
     load, tokens = question.request_rate or rate * count, Request(input_tokens=0.0, output_tokens=outputs)
     millions = None if hourly is None else per_million(hourly, load, tokens).output
     one = Figure(value=rate, high=max(rate, bound), basis="formula", how=f"{users:g} at once: {HOW}")
-    return Estimate(label=f"{count} × {f'{gpus} × ' if gpus > 1 else ''}{sheet.name}, 16-bit weights", instances=count,
-                    capacity=one, price=price, usd_per_month=None if hourly is None else hourly * HOURS_PER_MONTH,
-                    usd_per_million_output_tokens=millions, expected={
-                        "ttft_ms_mean": Figure(value=ttft, basis="formula", how="one prompt, no queue"),
-                        "tpot_ms_mean": Figure(value=tpot, basis="formula", how=f"{users:g} at once")})
+    label = f"{count} × {sheet.name}" if gpus == 1 else f"{count} × ({gpus} × {sheet.name} together)"
+    return Estimate(
+        label=f"{label}, 16-bit weights", instances=count, accelerators=gpus, capacity=one, price=price,
+        usd_per_month=None if hourly is None else hourly * HOURS_PER_MONTH, usd_per_million_output_tokens=millions,
+        expected={"ttft_ms_mean": Figure(value=ttft, basis="formula", how="one prompt, no queue"),
+                  "tpot_ms_mean": Figure(value=tpot, basis="formula", how=f"{users:g} at once")})
 
 
 def _count(question: Question, rate: float, users: float) -> int:
@@ -130,9 +139,9 @@ def _count(question: Question, rate: float, users: float) -> int:
 
 
 def _users(question: Question, stack: Stack, inputs: float, outputs: float, ttft: float) -> float | None:
-    """The most at once, by powers of two, that keep the limits and fit into memory."""
+    """The most at once, by powers of two, that keep the limits and fit into memory; None where not even one does."""
     most = None
-    for users in (2.0**n for n in range(13)):
+    for users in (2.0**n for n in range(int(math.log2(MOST_USERS)) + 1)):
         if roofline.running(stack, users, inputs, outputs, MEMORY_SHARE) < users:
             break
         tpot = roofline.tpot_ms(stack, users, inputs, outputs)
@@ -152,8 +161,8 @@ def _mean(limit: Limit, ttft: float, tpot: float, outputs: float) -> float:
 
 def _price(question: Question, sheet: Accelerator, gpus: int) -> PriceOf | None:
     """Of the bundled prices."""
-    spec = HardwareSpec(name=sheet.name, kind="cuda", accelerator=" ".join((sheet.name.replace("_", " "),
-                                                                           *sheet.matches)), accelerators=gpus)
+    named = " ".join((sheet.name.replace("_", " "), *sheet.matches))
+    spec = HardwareSpec(name=f"{gpus} of them", kind="cuda", accelerator=named, accelerators=gpus)
     found = prices.choose(prices.applying(prices.catalogue(), spec), question.price_tier)
     if found is None:
         return None
