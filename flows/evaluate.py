@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 
 from engines import launch
 from engines._hardware import host_info
-from flows import preflight
+from flows import preflight, reporting
 from flows.calibrate import refit
 from flows.measure import failure, measure_setup
 from flows.publish import store
@@ -102,6 +102,7 @@ def evaluate(name: str, source: str, raw: dict[str, object], home: Path,
         store(home, setup.hardware)
     report.unforeseen = [one.text for one in refit(home).surprises]
     _artifact(name, expansion, home)
+    reporting.publish(experiment, source, expansion, home)
     return report
 
 
