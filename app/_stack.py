@@ -15,7 +15,7 @@ from models.planning.cost import Request
 from models.planning.kv import KV_BYTES
 from models.planning.roofline import kv_read_bytes
 from models.slo import Limit
-from models.specs import HardwareSpec
+from models.specs import Architecture, HardwareSpec
 from warehouse import reader
 
 
@@ -107,17 +107,18 @@ def find(home: Path, which: str, workload: str | None) -> Stack:
 
 def _stack(home: Path, rows: list[dict[str, Any]], trial: dict[str, Any] | None) -> Stack:
     setup = reader.bundle_of(home, rows[0]["trial_id"]).measurement.trial.setup
-    return Stack(rows, trial, setup.hardware, _reads(rows, setup.model.architecture, setup.hardware))
+    return Stack(rows, trial, setup.hardware, reads(rows, setup.model.architecture))
 
 
-def _reads(rows: list[dict[str, Any]], shape: Any, hardware: HardwareSpec) -> Bandwidth | None:
+def reads(rows: list[dict[str, Any]], shape: Architecture | None) -> Bandwidth | None:
     """None where the weights' bytes or the bandwidth are not known. On a machine with GPUs the spec sheet's bandwidth
     counts, on all that share the model."""
     first = rows[0]
+    accelerator = first["accelerator"]
     weights = first["weights_bytes"] or first["model_bytes"]
-    sheet = lookup(hardware.accelerator, accelerators()) if hardware.accelerator else None
+    sheet = lookup(accelerator, accelerators()) if accelerator else None
     speed = (sheet.memory_bandwidth_bytes_per_s * (first["tensor_parallel"] or 1) if sheet
-             else (first["memory_bandwidth_gb_s"] or 0.0) * 1e9 if not hardware.accelerator else 0.0)
+             else (first["memory_bandwidth_gb_s"] or 0.0) * 1e9 if not accelerator else 0.0)
     if not weights or not speed:
         return None
     kv = 0.0

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import streamlit as st
 
 from models import paths
+from models.choosing.answer import Answer
+from models.choosing.choose import choose
+from models.choosing.evidence import Evidence
+from models.choosing.question import Question
+from warehouse import evidence as warehouse_evidence
 from warehouse import reader
 from warehouse.bundles import Bundle
 
 Stamp = tuple[int, int] | None
 WATCH_S = 5
+RUNS_SHOWN = 500
+ROWS_MAX = 100_000
+"""Of a person's SQL: what a browser, and the memory of the explorer, can take."""
 
 EXTRAS = ("engine_version", "kv_type", "max_batched_tokens", "prefill_chunk_tokens", "prefix_caching", "context_tokens",
           "threads", "tensor_parallel", "memory_fraction", "scheduling_policy", "runtime", "image")
 """Settings of a setup that are shown only where they differ between setups."""
+
+
+def key() -> tuple[str, Stamp]:
+    """What the shown snapshot is kept under."""
+    return str(home()), reader.stamp(home())
+
+
+def query(sql: str, *params: str) -> pl.DataFrame:
+    """The explorer's own SQL, kept until the next snapshot."""
+    return _query(*key(), sql, params)
 
 
 def home() -> Path:
@@ -24,61 +43,118 @@ def home() -> Path:
     return paths.home()
 
 
-def measurements() -> pl.DataFrame:
-    """The `measurements` view, with `engine_shown` (the server) and `setup_shown` (a name no two setups share)."""
-    return _measurements(str(home()), reader.stamp(home()))
+def scopes() -> pl.DataFrame:
+    """What can be compared: `model`, `hardware`, `workload` and how many `trials` each has."""
+    return query(_SCOPES)
+
+
+def measured(model: str, hardware: str) -> pl.DataFrame:
+    """The `measurements` of a model on a machine, newest first, with `engine_shown` (the server) and `setup_shown` (a
+    name no two of these setups share)."""
+    return measured_at(*key(), model, hardware)
+
+
+def runs(find: str = "") -> pl.DataFrame:
+    """The newest RUNS_SHOWN `measurements` that hold the words `find`, with the names that people read."""
+    return _runs(*key(), find)
+
+
+def run(start: str) -> dict[str, Any] | None:
+    """The newest trial whose id begins so; None where there is none."""
+    found = query("select model, hardware, trial_id from measurements where starts_with(trial_id, ?) "
+                  "order by started_at desc limit 1", start.lower())
+    if found.is_empty():
+        return None
+    model, hardware, trial_id = found.row(0)
+    return measured(model, hardware).row(by_predicate=pl.col("trial_id") == trial_id, named=True)
+
+
+def held() -> dict[str, Any]:
+    """What the warehouse holds, counted: trials, setups, models, servers, formats, workloads, machines, days."""
+    return query(_HELD).row(0, named=True)
+
+
+def prices(hardware_id: str) -> pl.DataFrame:
+    """Every price of a machine, the one in use first."""
+    return query("from hardware_prices where hardware_id = ? order by choice", hardware_id)
 
 
 def failures() -> pl.DataFrame:
     """Launches that failed, newest first."""
-    return _query(str(home()), reader.stamp(home()), "from failures order by failed_at desc")
+    return query("from failures order by failed_at desc")
 
 
 def capabilities() -> pl.DataFrame:
     """What each engine can do, in the adapters' order, with `label` (the server); empty in an older snapshot."""
     if "capabilities" not in schema()["name"]:
         return pl.DataFrame()
-    return _query(str(home()), reader.stamp(home()), "select *, coalesce(variant, engine) as label from capabilities "
-                  "order by engine, variant nulls first, position")
+    return query("select *, coalesce(variant, engine) as label from capabilities "
+                 "order by engine, variant nulls first, position")
 
 
 def measured_versions() -> pl.DataFrame:
     """Servers by engine version, with how often each was measured; the newest measured first."""
-    return _query(str(home()), reader.stamp(home()),
-                  "select coalesce(variant, engine) as label, engine_version, count(*) as trials from measurements "
-                  "group by all order by max(started_at) desc")
+    return query("select coalesce(variant, engine) as label, engine_version, count(*) as trials from measurements "
+                 "group by all order by max(started_at) desc")
+
+
+def models() -> dict[str, int]:
+    """Every model, with how often it was measured; the most measured first."""
+    frame = query("select m.name, count(t.trial_id) as trials from models m left join setups using (model_id) "
+                  "left join trials t using (setup_id) group by 1 order by trials desc, m.name")
+    return dict(frame.iter_rows())
+
+
+def evidence(model: str) -> Evidence:
+    """What a question about a model (or a size) is answered from. Raises UserError."""
+    return _evidence(*key(), model)
+
+
+def answered(question: Question) -> Answer:
+    """The answer to a question. Raises UserError."""
+    return _answered(*key(), question.model_dump_json())
 
 
 def requests(trial_id: str) -> pl.DataFrame:
     """The requests of one trial."""
-    return _requests(str(home()), reader.stamp(home()), trial_id)
+    return _requests(*key(), trial_id)
 
 
 def telemetry(trial_id: str) -> pl.DataFrame:
     """The telemetry of one trial."""
-    return _telemetry(str(home()), reader.stamp(home()), trial_id)
+    return _telemetry(*key(), trial_id)
 
 
 def verdicts(trial_id: str) -> pl.DataFrame:
     """The verdicts on one trial, worst first."""
-    order = "case severity when 'fatal' then 0 when 'warning' then 1 else 2 end, position"
-    frame = _query(str(home()), reader.stamp(home()), f"from verdicts order by {order}")
-    return frame.filter(pl.col("trial_id") == trial_id)
+    return query("from verdicts where trial_id = ? order by case severity when 'fatal' then 0 when 'warning' then 1 "
+                 "else 2 end, position", trial_id)
 
 
 def schema() -> pl.DataFrame:
     """Tables, views and columns that SQL can ask for."""
-    return _schema(str(home()), reader.stamp(home()))
+    return _schema(*key())
 
 
 def answer(sql: str) -> pl.DataFrame:
     """A person's SQL. Raises QueryError."""
-    return _answer(str(home()), reader.stamp(home()), sql)
+    return _answer(*key(), sql)
 
 
 def bundle(trial_id: str) -> Bundle:
     """One trial's bundle from disk. Raises UserError or BundleError."""
     return reader.bundle_of(home(), trial_id)
+
+
+def quality() -> pl.DataFrame:
+    """The `quality` view; setups that were measured only."""
+    return query("from quality order by kl_nats, quantization")
+
+
+def scores(model: str) -> pl.DataFrame:
+    """Scores of tasks with a model."""
+    return query("select coalesce(variant, engine) as engine, quantization, kv_type, task, metric, filter, value, "
+                 "stderr, samples from scores where model = ? order by all", model)
 
 
 @st.fragment(run_every=WATCH_S)
@@ -90,9 +166,21 @@ def watch() -> None:
         st.rerun()
 
 
-@st.cache_data(max_entries=4, show_spinner=False)
-def _measurements(where: str, stamp: Stamp) -> pl.DataFrame:
-    frame = reader.query(Path(where), "from measurements order by started_at desc")
+@st.cache_data(max_entries=8, show_spinner="reading what was measured")
+def measured_at(where: str, stamp: Stamp, model: str, hardware: str) -> pl.DataFrame:
+    """`measured` in a snapshot: for what is itself cached by it."""
+    frame = reader.query(Path(where), "from measurements where model = ? and hardware = ? order by started_at desc",
+                         [model, hardware])
+    return named(frame)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _runs(where: str, stamp: Stamp, find: str) -> pl.DataFrame:
+    return named(reader.query(Path(where), _RUNS, [find.lower(), RUNS_SHOWN]))
+
+
+def named(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `measurements` with the names that people read."""
     frame = frame.with_columns(engine_shown=pl.coalesce("variant", "engine"))
     return frame.with_columns(setup_shown=_names(frame))
 
@@ -114,9 +202,20 @@ def _names(frame: pl.DataFrame) -> pl.Series:
     return frame.select(shown.alias("name"))["name"]
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def _query(where: str, stamp: Stamp, sql: str) -> pl.DataFrame:
-    return reader.query(Path(where), sql)
+@st.cache_data(max_entries=32, show_spinner=False)
+def _query(where: str, stamp: Stamp, sql: str, params: tuple[str, ...]) -> pl.DataFrame:
+    return reader.query(Path(where), sql, list(params))
+
+
+@st.cache_resource(max_entries=4, show_spinner="reading what was measured")
+def _evidence(where: str, stamp: Stamp, model: str) -> Evidence:
+    return warehouse_evidence.read(Path(where), model)
+
+
+@st.cache_resource(max_entries=64, show_spinner="choosing")
+def _answered(where: str, stamp: Stamp, question: str) -> Answer:
+    asked = Question.model_validate_json(question)
+    return choose(asked, _evidence(where, stamp, asked.model))
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -136,4 +235,23 @@ def _schema(where: str, stamp: Stamp) -> pl.DataFrame:
 
 @st.cache_data(max_entries=16, show_spinner="asking the warehouse")
 def _answer(where: str, stamp: Stamp, sql: str) -> pl.DataFrame:
-    return reader.user_sql(Path(where), sql)
+    return reader.user_sql(Path(where), sql, ROWS_MAX)
+
+
+_SCOPES = """
+    select m.name as model, h.name as hardware, w.workload, count(*) as trials
+    from trials t join setups s using (setup_id) join models m using (model_id) join hardware h using (hardware_id)
+    join workloads w using (workload_id) group by all"""
+_RUNS = """
+    from measurements where (select bool_and(contains(lower(concat_ws(' ', model, engine, variant, setup, workload,
+        load, hardware, trust, trial_id)), word)) from (select unnest(string_split(?, ' ')) as word))
+    order by started_at desc limit ?"""
+_HELD = """
+    select count(*) as trials, count(distinct t.setup_id) as setups, count(distinct m.name) as models,
+           count(distinct coalesce(e.variant, e.engine)) as servers, count(distinct s.quantization) as formats,
+           count(distinct w.workload) as workloads, count(distinct h.name) as machines,
+           min(t.started_at)::date as first, max(t.started_at)::date as last,
+           (select count(distinct trial_id) from verdicts where severity = 'fatal') as distrusted,
+           (select count(*) from failures) as failures
+    from trials t join setups s using (setup_id) join models m using (model_id) join hardware h using (hardware_id)
+    join workloads w using (workload_id) join engines e using (engine_id)"""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 import streamlit as st
 
-from app.views import _state
+from app.views import _data, _state
 from models import slo
 
 TTFT_DEFAULT_MS, TPOT_DEFAULT_MS = 500.0, 50.0
@@ -31,12 +31,16 @@ class Scope:
         return {columns[limit.metric]: limit.at_most for limit in self.limits}
 
 
-def choose(measured: pl.DataFrame, limits: bool = True) -> Scope:
-    """Asks for model, workload, hardware and limits in the side bar."""
+def current(limits: bool = True) -> Scope | None:
+    """Asks for model, workload, hardware and limits in the side bar; None where nothing was measured."""
+    scopes = _data.scopes()
+    if scopes.is_empty():
+        return None
     with st.sidebar:
-        rows, model = _narrow(measured, "Model", "model")
-        rows, hardware = _narrow(rows, "Hardware", "hardware")
-        rows, workload = _narrow(rows, "Workload", "workload", "Another scale of a workload is another workload.")
+        scopes, model = _narrow(scopes, "Model", "model")
+        scopes, hardware = _narrow(scopes, "Hardware", "hardware")
+        scopes, workload = _narrow(scopes, "Workload", "workload", "Another scale of a workload is another workload.")
+        rows = _data.measured(model, hardware).filter(pl.col("workload") == workload)
         bounds = _limits() if limits else ()
         engines = sorted(rows["engine_shown"].unique())
         formats = sorted(rows["quantization"].unique())
@@ -48,7 +52,7 @@ def choose(measured: pl.DataFrame, limits: bool = True) -> Scope:
 
 def _narrow(rows: pl.DataFrame, label: str, column: str, note: str | None = None) -> tuple[pl.DataFrame, str]:
     """Most measured first: what a visitor came for is rarely alphabetical."""
-    counted = rows[column].value_counts(sort=True).sort("count", column, descending=[True, False])
+    counted = rows.group_by(column).agg(pl.col("trials").sum()).sort("trials", column, descending=[True, False])
     value = _state.choose(label, counted[column].to_list(), column, note=note)
     return rows.filter(pl.col(column) == value), value
 

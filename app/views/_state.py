@@ -8,6 +8,7 @@ from typing import Literal
 import streamlit as st
 
 URL = "url of this page"
+EMPTY = "-"
 
 
 def begin() -> None:
@@ -29,10 +30,19 @@ def wanted(key: str) -> str | None:
 
 
 def keep(key: str, value: object) -> None:
-    """Puts a choice into the URL and keeps it for the session's other pages."""
+    """Puts a choice into the URL and keeps it for the session's other pages; None and "" take it out of both."""
+    if value is None or value == "":
+        forget(key)
+        return
     text = f"{value:g}" if isinstance(value, float) else str(value)
     st.session_state[f"kept {key}"] = text
     st.session_state[URL][key] = text
+
+
+def forget(key: str) -> None:
+    """Takes a choice that says nothing out of the URL again."""
+    st.session_state.pop(f"kept {key}", None)
+    st.session_state[URL].pop(key, None)
 
 
 def choose(label: str, options: Sequence[str], key: str, default: str | None = None, text: Callable[[str], str] = str,
@@ -70,4 +80,46 @@ def amount(label: str, key: str, default: float, step: float, note: str | None =
     value = float(st.number_input(label, min_value=0.0, value=max(0.0, start), step=step, key=f"number {key}",
                                   format="%g", help=note) or 0.0)
     keep(key, value)
+    return value
+
+
+def number(label: str, key: str, step: float, default: float | None = None, note: str | None = None,
+           hint: str | None = None) -> float | None:
+    """A positive number that may be left empty, bound to the URL; `default` where the URL says nothing.
+
+    Left empty against a default it is `-` in the URL, so that the link says so too.
+    """
+    said = wanted(key)
+    try:
+        start = default if said is None else None if said == EMPTY else float(said)
+    except ValueError:
+        start = default
+    value = st.number_input(label, min_value=0.0, value=start if start is None else max(0.0, start), step=step,
+                            key=f"number {key}", format="%g", help=note, placeholder=hint)
+    found = float(value) if value else None
+    keep(key, EMPTY if found is None and default is not None else found)
+    return found
+
+
+def several(label: str, options: Sequence[str], key: str, text: Callable[[str], str] = str,
+            note: str | None = None) -> tuple[str, ...]:
+    """Any of the options, bound to the URL as a list with semicolons."""
+    said = [w for w in (wanted(key) or "").split(";") if w in options]
+    picked = tuple(st.pills(label, options, selection_mode="multi", default=said, key=f"pills {key}", format_func=text,
+                            help=note) or ())
+    keep(key, ";".join(picked))
+    return picked
+
+
+def words(label: str, key: str, note: str | None = None, hint: str | None = None) -> str:
+    """A line of text bound to the URL."""
+    value = st.text_input(label, value=wanted(key) or "", key=f"words {key}", help=note, placeholder=hint).strip()
+    keep(key, value)
+    return value
+
+
+def flag(label: str, key: str, note: str | None = None) -> bool:
+    """A switch bound to the URL."""
+    value = st.toggle(label, value=wanted(key) == "yes", key=f"flag {key}", help=note)
+    keep(key, "yes" if value else None)
     return value

@@ -73,6 +73,12 @@ def axis(ticks: int = 6) -> alt.Axis:
     return alt.Axis(tickCount=ticks, labelExpr="replace(datum.label, /,/g, '\u202f')")
 
 
+def names() -> alt.Axis:
+    """An axis of names, cut so that they leave room for the marks on a phone, too."""
+    return alt.Axis(labelLimit=alt.ExprRef("containerSize()[0] < 420 ? 150 : 260"), labelFontSize=12,
+                    ticks=False, domain=False, labelPadding=6)
+
+
 def count(number_of: int, one: str, more: str = "") -> str:
     """`1 launch`, `2 launches`."""
     return f"{shown(number_of)} {one if number_of == 1 else more or one + 's'}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 import streamlit as st
@@ -31,12 +33,11 @@ BARS = {COST: "USD per M output tokens", "output_tokens_per_second": "Output tok
 
 def page() -> None:
     """Draws the page."""
-    measured = _data.measurements()
-    if measured.is_empty():
+    scope = _scope.current()
+    if scope is None:
         _empty.nothing_measured(_data.failures())
         return
-    st.markdown(_holds(measured, _data.failures().height))
-    scope = _scope.choose(measured)
+    st.markdown(_holds(_data.held()))
     answer = planner.cheapest(scope.rows.to_dicts(), scope.limits)
     _say(scope, answer)
     load = _load(scope.rows)
@@ -48,23 +49,17 @@ def page() -> None:
     _bars(points, scope)
 
 
-def _holds(measured: pl.DataFrame, failed: int) -> str:
+def _holds(held: dict[str, Any]) -> str:
     """What the warehouse holds, in one sentence."""
-    def many(column: str, one: str, more: str) -> str:
-        names = measured[column].unique().sort().to_list()
-        return f"{one} {names[0]}" if len(names) == 1 else _style.count(len(names), "", more)
-
-    days = measured["started_at"].dt.date().unique().sort()
-    when = f"on {days[0]}" if len(days) == 1 else f"between {days[0]} and {days[-1]}"
-    trusted = measured.filter(~pl.col("fatal")).height
-    setups = measured["setup_id"].n_unique()
-    text = (f"{_style.count(measured.height, 'measurement')} of {_style.count(setups, 'setup')}: "
-            f"{many('model', 'model', 'models')}, {many('engine_shown', 'server', 'engine servers')}, "
-            f"{many('quantization', 'quantisation', 'quantisations')}, {many('workload', 'workload', 'workloads')}, "
-            f"{many('hardware', 'on', 'machines')}; taken {when}.")
-    if trusted < measured.height:
-        text += f" {measured.height - trusted} cannot be trusted and feed no answer."
-    return text + (f" {_style.count(failed, 'launch', 'launches')} failed." if failed else "")
+    many = _style.count
+    when = f"on {held['first']}" if held["first"] == held["last"] else f"between {held['first']} and {held['last']}"
+    text = (f"{many(held['trials'], 'measurement')} of {many(held['setups'], 'setup')}: "
+            f"{many(held['models'], 'model')}, {many(held['servers'], 'engine server')}, "
+            f"{many(held['formats'], 'quantisation')}, {many(held['workloads'], 'workload')}, "
+            f"{many(held['machines'], 'machine')}; taken {when}.")
+    if held["distrusted"]:
+        text += f" {held['distrusted']} cannot be trusted and feed no answer."
+    return text + (f" {many(held['failures'], 'launch', 'launches')} failed." if held["failures"] else "")
 
 
 def _say(scope: Scope, answer: Answer) -> None:

@@ -17,11 +17,10 @@ POINT_SIZE = 55
 
 def page() -> None:
     """Draws the page."""
-    measured = _data.measurements()
-    if measured.is_empty():
+    scope = _scope.current()
+    if scope is None:
         _empty.nothing_measured(_data.failures())
         return
-    scope = _scope.choose(measured)
     axis, metric, log = _controls(scope.rows)
     rows = scope.rows.filter(pl.col(axis).is_not_null())
     points = _points(rows, axis, metric)

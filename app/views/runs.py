@@ -29,12 +29,14 @@ SEVERITY = {"fatal": ":red-badge[fatal]", "warning": ":orange-badge[warning]", "
 
 def page() -> None:
     """Draws the page."""
-    measured, failed = _data.measurements(), _data.failures()
-    if measured.is_empty():
+    failed = _data.failures()
+    if not _data.held()["trials"]:
         _empty.nothing_measured(failed)
         return
-    trial_id = _list(measured, failed)
-    row = measured.row(by_predicate=pl.col("trial_id") == trial_id, named=True)
+    row = _list(failed)
+    if row is None:
+        return
+    trial_id = row["trial_id"]
     bundle = _bundle(trial_id)
     _head(row)
     _figures(row, bundle)
@@ -45,24 +47,34 @@ def page() -> None:
     _engine(row, bundle)
 
 
-def _list(measured: pl.DataFrame, failed: pl.DataFrame) -> str:
-    """The list of runs; returns the one selected, else the one in the URL, else the newest."""
+def _list(failed: pl.DataFrame) -> dict[str, Any] | None:
+    """The list of runs; returns the one selected, else the one in the URL, else the newest; None without any."""
     start = _state.wanted("trial") or ""
-    match = measured.filter(pl.col("trial_id").str.starts_with(start))["trial_id"].to_list() if start else []
-    if start and not match:
+    find = _state.words("Find", "find", "Runs whose model, engine, setup, workload, load, hardware, trust or trial "
+                        "hold all of these words.", "llama q4 chat")
+    measured = _data.runs(find)
+    found = _data.run(start) if start else None
+    if start and found is None:
         st.warning(f"No trial begins with {start}; this is the newest.")
-    done, not_done = st.tabs([_style.count(measured.height, "measurement"),
+    held, trial_ids = _data.held()["trials"], measured["trial_id"].to_list()
+    index = trial_ids.index(found["trial_id"]) if found and found["trial_id"] in trial_ids else None
+    many = _style.count(measured.height, "measurement")
+    done, not_done = st.tabs([many if measured.height == held else f"{many} of {_style.shown(held)}",
                               _style.count(failed.height, "failed launch", "failed launches")])
-    index = measured["trial_id"].to_list().index(match[0]) if match else 0
     with done:
-        picked = _frame.table(measured.select(list(LIST)).with_columns(
-            pl.col("started_at").dt.strftime("%Y-%m-%d %H:%M")).rename(LIST), key="runs", selected=index,
-            height=LIST_HEIGHT if measured.height > LIST_ROWS else "content", muted=measured["fatal"].to_list())
+        if measured.is_empty():
+            st.info("No run holds all of these words.")
+            picked = None
+        else:
+            picked = _frame.table(measured.select(list(LIST)).with_columns(
+                pl.col("started_at").dt.strftime("%Y-%m-%d %H:%M")).rename(LIST), key="runs", selected=index,
+                height=LIST_HEIGHT if measured.height > LIST_ROWS else "content", muted=measured["fatal"].to_list())
     with not_done:
         _failed(failed)
-    trial_id = str(measured["trial_id"][index if picked is None else picked])
-    _state.keep("trial", trial_id)
-    return trial_id
+    row = measured.row(picked, named=True) if picked is not None else found or (
+        None if measured.is_empty() else measured.row(0, named=True))
+    _state.keep("trial", row and row["trial_id"])
+    return row
 
 
 def _failed(failed: pl.DataFrame) -> None:
@@ -100,7 +112,7 @@ def _figures(row: dict[str, Any], bundle: Bundle | str) -> None:
     tiles = (("TTFT p95", row["ttft_from_schedule_ms_p95"], "ms"), ("TPOT p95", row["tpot_ms_p95"], "ms"),
              ("Output", row["output_tokens_per_second"], "tok/s"), ("Requests", row["requests_per_second"], "/s"),
              ("Cost", row["usd_per_million_output_tokens"], "USD/M out"))
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         for label, value, unit in tiles:
             st.metric(label, f"{_style.shown(value)} {unit if value is not None else ''}", width="content")
         st.metric("Answered", f"{row['requests_ok']} of {row['requests_ok'] + row['requests_failed']}", width="content")
