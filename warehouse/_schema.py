@@ -8,19 +8,9 @@ from importlib import resources
 import duckdb
 
 from models.errors import WarehouseError
+from warehouse import _comments
 
-METRIC_COMMENTS = {
-    "ttft_ms": "time to first token, from sent, ms",
-    "ttft_from_schedule_ms": "time to first token, from the instant it was meant to be sent, ms; limits are on this",
-    "first_content_ms": "time to the first token of the answer proper, from sent, ms",
-    "tpot_ms": "mean time per output token after the first, of each request, ms",
-    "itl_ms": "gap between consecutive chunks, pooled over requests, ms",
-    "e2e_ms": "whole answer, from sent, ms",
-    "e2e_from_schedule_ms": "whole answer, from the instant it was meant to be sent, ms",
-    "send_delay_ms": "how late it was sent, ms: queueing in the client",
-}
 REBUILD = "`dyno rebuild` makes it again from the bundles, which stay as they are"
-STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 
 
 def steps(folder: str) -> list[tuple[str, str]]:
@@ -32,7 +22,8 @@ def steps(folder: str) -> list[tuple[str, str]]:
 def fingerprint() -> str:
     """Identifies the text of the migrations and views that this dyno knows."""
     text = "\0".join(part for folder in ("migrations", "views") for step in steps(folder) for part in step)
-    return hashlib.sha256((text + repr(METRIC_COMMENTS)).encode()).hexdigest()[:16]
+    known = repr((_comments.METRICS, _comments.COMMON, _comments.OWN))
+    return hashlib.sha256((text + known).encode()).hexdigest()[:16]
 
 
 def upgrade(con: duckdb.DuckDBPyConnection) -> None:
@@ -81,8 +72,17 @@ def _refuse_newer(done: set[str]) -> None:
 def _views(con: duckdb.DuckDBPyConnection) -> None:
     for _, sql in steps("views"):
         con.execute(sql)
-    for metric, text in METRIC_COMMENTS.items():
-        for statistic in STATISTICS:
-            con.execute(f"comment on column measurements.{metric}_{statistic} is '{text} ({statistic})'")
+    _comment(con)
     con.execute("delete from _views")
     con.execute("insert into _views values (?)", [fingerprint()])
+
+
+def _comment(con: duckdb.DuckDBPyConnection) -> None:
+    """Says what columns mean where the SQL above did not."""
+    said = _comments.said(sql for folder in ("migrations", "views") for _, sql in steps(folder))
+    columns = con.execute("select table_name, column_name from duckdb_columns() where database_name = "
+                          "current_database() and not internal and not starts_with(table_name, '_')").fetchall()
+    texts = {(relation, column): _comments.comment(relation, column) for relation, column in columns
+             if f"{relation}.{column}" not in said}
+    con.execute(";".join(f"comment on column {relation}.\"{column}\" is '{text.replace(chr(39), chr(39) * 2)}'"
+                         for (relation, column), text in texts.items() if text))

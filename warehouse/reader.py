@@ -22,6 +22,18 @@ from warehouse.writer import snapshot
 
 CATALOG = "dyno"
 SAMPLES_SHOWN = 5
+SCHEMA = """
+    with relations as (
+        select view_name as name, 'view' as kind, comment as about from duckdb_views()
+        where database_name = current_database() and not internal
+        union all
+        select table_name, 'table', comment from duckdb_tables() where database_name = current_database()
+    )
+    select r.name, r.kind, r.about, c.column_name as column, c.data_type as type, c.comment
+    from relations r join duckdb_columns() c on c.table_name = r.name and c.database_name = current_database()
+    where not starts_with(r.name, '_')
+    order by r.name <> 'measurements', r.kind desc, r.name, c.column_index"""
+"""What `schema` asks of a database."""
 
 
 @contextmanager
@@ -77,17 +89,7 @@ def schema(home: Path) -> pl.DataFrame:
 
     Views come first, `measurements` before all.
     """
-    return query(home, """
-        with relations as (
-            select view_name as name, 'view' as kind, comment as about from duckdb_views()
-            where database_name = current_database() and not internal
-            union all
-            select table_name, 'table', comment from duckdb_tables() where database_name = current_database()
-        )
-        select r.name, r.kind, r.about, c.column_name as column, c.data_type as type, c.comment
-        from relations r join duckdb_columns() c on c.table_name = r.name and c.database_name = current_database()
-        where not starts_with(r.name, '_')
-        order by r.name <> 'measurements', r.kind desc, r.name, c.column_index""")
+    return query(home, SCHEMA)
 
 
 def requests(home: Path, trial_id: str) -> pl.DataFrame:
