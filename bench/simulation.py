@@ -30,7 +30,8 @@ from flows.measure import measure_trial
 from flows.step_times import Point
 from models.errors import DynoError
 from models.planning.simulation import Scheduling
-from models.planning.steps import Fitted, StepTimes
+from models.planning.step_fit import Fitted
+from models.planning.steps import StepTimes
 from models.specs import Batching, EngineSpec, Load, Setup, Trial, Workload
 from warehouse import bundles
 from workloads import catalogue, prompts

@@ -15,7 +15,8 @@ from models.errors import UserError
 from models.planning import outcome, traffic
 from models.planning.profile import Profile
 from models.planning.simulation import Scheduling, closed_loop, open_loop
-from models.planning.steps import Fitted, StepTimes
+from models.planning.step_fit import Fitted
+from models.planning.steps import StepTimes
 from models.planning.traffic import Arrivals
 from models.progress import Progress, silent
 from models.specs import Workload

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import polars as pl
 
 from models.errors import UserError
-from models.planning import outcome, steps
+from models.planning import outcome, step_fit
 from models.planning.simulation import Scheduling, open_loop
-from models.planning.steps import Fitted, Prefill, Seen
+from models.planning.step_fit import Fitted, Seen
+from models.planning.steps import Prefill
 from models.records import EngineRun, Measurement
 from models.specs import Setup
 from warehouse import reader
@@ -78,7 +79,7 @@ def points(home: Path, setup: str) -> list[Point]:
 
 def fitted(chosen: Sequence[Point]) -> Fitted:
     """Step times of the points of one setup. Raises UserError where they show none."""
-    return steps.fit([one.seen() for one in chosen], scheduling(chosen[0].measurement).prefill)
+    return step_fit.fit([one.seen() for one in chosen], scheduling(chosen[0].measurement).prefill)
 
 
 def scheduling(measurement: Measurement) -> Scheduling:

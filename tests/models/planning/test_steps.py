@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from models.planning import steps
+from models.planning import step_fit
 from models.planning.simulation import Scheduling, closed_loop, open_loop
-from models.planning.steps import Prefill, Seen, StepTimes
+from models.planning.step_fit import Seen
+from models.planning.steps import Prefill, StepTimes
 from tests.models.planning.naive import Naive
 
 TRUE = StepTimes(base_s=0.010, per_sequence_s=0.002, per_prompt_s=0.004, per_prefill_token_s=0.0002,
@@ -31,7 +32,7 @@ def loops(true: StepTimes, prefill: Prefill = "mixed") -> list[Seen]:
 
 @pytest.mark.parametrize("prefill", ["mixed", "first"])
 def test_step_times_are_found_again(prefill: Prefill) -> None:
-    found = steps.fit(loops(TRUE, prefill), prefill)
+    found = step_fit.fit(loops(TRUE, prefill), prefill)
     assert found.error_left_out < 0.03 and found.sequences_most == 8
     for n in (1, 4, 8):
         assert found.times.decode_s(n) == pytest.approx(TRUE.decode_s(n), rel=0.03)
@@ -42,11 +43,11 @@ def test_step_times_are_found_again(prefill: Prefill) -> None:
 
 
 def test_the_form_is_the_one_that_predicts_requests_left_out() -> None:
-    bent = steps.fit(loops(TRUE.model_copy(update={"exponent": 0.5, "per_sequence_s": 0.01}))).times
+    bent = step_fit.fit(loops(TRUE.model_copy(update={"exponent": 0.5, "per_sequence_s": 0.01}))).times
     assert bent.table or bent.exponent == 0.5
     jumps = StepTimes(base_s=0.0, table=((1, 0.02), (4, 0.08), (7, 0.1), (8, 0.07)), per_prefill_token_s=0.0002,
                       overhead_s=0.003)
-    found = steps.fit(loops(jumps)).times
+    found = step_fit.fit(loops(jumps)).times
     assert found.table and [found.decode_s(n) for n in (1, 4, 8)] == pytest.approx([0.02, 0.08, 0.07], rel=0.03)
 
 
@@ -60,7 +61,7 @@ def test_what_is_fitted_on_closed_loops_predicts_poisson_arrivals() -> None:
     rng = np.random.Generator(np.random.PCG64(4))
     came, how = np.cumsum(rng.exponential(0.3, 1500)), Scheduling(slots=8)
     inputs, outputs = rng.integers(20, 400, 1500), rng.integers(10, 80, 1500)
-    found = steps.fit(loops(TRUE))
+    found = step_fit.fit(loops(TRUE))
     true, simulated = (open_loop(one, how, came, inputs, outputs) for one in (TRUE, found.times))
     for quantile in (0.5, 0.95):
         assert np.quantile(simulated.ttft_s, quantile) == pytest.approx(np.quantile(true.ttft_s, quantile), rel=0.05)
@@ -71,7 +72,7 @@ def test_one_request_at_a_time_by_hand() -> None:
     100 and 200 tokens: 0.1 ms a token and 3 ms beside them, less than a step: the base is blamed on what is known."""
     one = Seen("1 at once", np.array([0.0, 1.0]), np.array([0.023, 1.033]), np.array([0.123, 1.133]),
                np.array([100.0, 200.0]), np.array([11.0, 11.0]))
-    found = steps.fit([one])
+    found = step_fit.fit([one])
     assert found.times.decode_s(1) == pytest.approx(0.010, rel=1e-6) and found.error == pytest.approx(0, abs=1e-6)
     assert found.times.per_prefill_token_s * 100 + found.times.per_attended_token_s * 15_050 == pytest.approx(0.010)
     assert found.sequences_most == 1 and found.notes == ()
@@ -80,7 +81,7 @@ def test_one_request_at_a_time_by_hand() -> None:
 def test_loads_that_say_nothing() -> None:
     short = Seen("short", np.array([0.0]), np.array([0.1]), np.array([0.1]), np.array([5.0]), np.array([1.0]))
     with pytest.raises(UserError, match="two output tokens"):
-        steps.fit([short])
+        step_fit.fit([short])
     busy = Seen("2 at once", np.array([0.0, 0.0]), np.array([0.1, 0.1]), np.array([0.2, 0.2]), np.array([5.0, 5.0]),
                 np.array([5.0, 5.0]))
-    assert "alone" in steps.fit([busy]).notes[0]
+    assert "alone" in step_fit.fit([busy]).notes[0]
