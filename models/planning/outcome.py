@@ -81,7 +81,7 @@ def timeline(run: Simulated, points: int = 24) -> list[dict[str, float]]:
     at = np.linspace(run.arrived_s[0], run.arrived_s[-1], points)
     came, admitted, ended = (_before(x, at) for x in (run.arrived_s, run.admitted_s, run.last_s))
     held = held_tokens(run.first_s, run.last_s, run.input_tokens.astype(float), run.output_tokens.astype(float), at)
-    return [{"at_s": float(t), "busy": float(a - e), "waiting": float(c - a), "kv_tokens": float(h)}
+    return [{"at_s": float(t), "busy": float(a - e), "waiting": float(c - a), "kv_tokens": max(0.0, float(h))}
             for t, c, a, e, h in zip(at, came, admitted, ended, held, strict=True)]
 
 
