@@ -79,6 +79,12 @@ def prices(hardware_id: str) -> pl.DataFrame:
     return query("from hardware_prices where hardware_id = ? order by choice", hardware_id)
 
 
+def intervals(trial_ids: list[str]) -> pl.DataFrame:
+    """The 95 % intervals of trials' figures as JSON, by trial: metric → [low, high]."""
+    return query("select trial_id, json_extract(measurement, '$.summary.intervals')::varchar as intervals from trials "
+                 "where list_contains(string_split(?, ' '), trial_id)", " ".join(trial_ids))
+
+
 def failures() -> pl.DataFrame:
     """Launches that failed, newest first."""
     return query("from failures order by failed_at desc")
@@ -108,6 +114,16 @@ def models() -> dict[str, int]:
 def evidence(model: str) -> Evidence:
     """What a question about a model (or a size) is answered from. Raises UserError."""
     return _evidence(*key(), model)
+
+
+def evidence_of_all() -> Evidence:
+    """The evidence of every model."""
+    return _evidence(*key(), None)
+
+
+def by_version() -> pl.DataFrame:
+    """Medians by setup (but for its engine's version), workload, load and version; `versions`: how many of these."""
+    return query(BY_VERSION)
 
 
 def answered(question: Question) -> Answer:
@@ -208,7 +224,7 @@ def _query(where: str, stamp: Stamp, sql: str, params: tuple[str, ...]) -> pl.Da
 
 
 @st.cache_resource(max_entries=4, show_spinner="reading what was measured")
-def _evidence(where: str, stamp: Stamp, model: str) -> Evidence:
+def _evidence(where: str, stamp: Stamp, model: str | None) -> Evidence:
     return warehouse_evidence.read(Path(where), model)
 
 
@@ -246,6 +262,14 @@ _RUNS = """
     from measurements where (select bool_and(contains(lower(concat_ws(' ', model, engine, variant, setup, workload,
         load, hardware, trust, trial_id)), word)) from (select unnest(string_split(?, ' ')) as word))
     order by started_at desc limit ?"""
+BY_VERSION = """
+with each as (select coalesce(variant, engine) as label, engine_version, min(started_at) as measured,
+       count(*) as trials, concat_ws(' · ', model, hardware, setup, workload, load) as series,
+       median(output_tokens_per_second) as output_tokens_per_second,
+       median(ttft_from_schedule_ms_p95) as ttft_from_schedule_ms_p95, median(tpot_ms_p95) as tpot_ms_p95
+from measurements where not fatal group by all)
+select *, count(*) over (partition by label, series) as versions
+from each order by versions desc, trials desc, series, measured"""
 _HELD = """
     select count(*) as trials, count(distinct t.setup_id) as setups, count(distinct m.name) as models,
            count(distinct coalesce(e.variant, e.engine)) as servers, count(distinct s.quantization) as formats,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import polars as pl
@@ -18,12 +18,16 @@ MUTED_STYLE = f"color: {MUTED}"
 
 def table(frame: pl.DataFrame, key: str, muted: Sequence[bool] | None = None, lower: Sequence[str] = (),
           higher: Sequence[str] = (), among: Sequence[bool] | None = None, select: bool = True,
-          selected: int | None = None, height: int | Literal["content", "auto"] = "content") -> int | None:
+          selected: int | None = None, height: int | Literal["content", "auto"] = "content",
+          faint: Mapping[str, Sequence[bool]] | None = None) -> int | None:
     """Draws a table and returns the row selected in it, at first `selected`.
 
-    `lower` and `higher` name the columns whose best value is marked, among the rows of `among`.
+    `lower` and `higher` name the columns whose best value is marked, among the rows of `among`. `faint` says which
+    cells of a column are greyed.
     """
     style = _styled(frame, muted, lower, higher, among)
+    for column, cells in (faint or {}).items():
+        style = style.apply(lambda _, grey=cells: [MUTED_STYLE if g else "" for g in grey], subset=[column])
     config = {c: st.column_config.TextColumn(width=w) for c, w in WIDTHS.items() if c in frame.columns}
     if not select:
         st.dataframe(style, hide_index=True, key=f"table {key}", height=height, column_config=config,
@@ -66,11 +70,11 @@ def typical(rows: pl.DataFrame) -> pl.DataFrame:
     return ranked.filter(pl.col("place") == (pl.col("repeats") - 1) // 2).drop("place")
 
 
-def download(frame: pl.DataFrame, name: str, parquet: bool = False) -> None:
+def download(frame: pl.DataFrame, name: str, parquet: bool = False, label: str = "CSV") -> None:
     """Buttons that download a frame whole, not only what is shown."""
     flat = frame.with_columns(pl.col(c).cast(pl.List(pl.String)).list.join(" ") for c, t in frame.schema.items()
                               if isinstance(t, pl.List))
-    st.download_button("CSV", flat.write_csv, f"dyno-{name}.csv", "text/csv", key=f"csv {name}", type="tertiary",
+    st.download_button(label, flat.write_csv, f"dyno-{name}.csv", "text/csv", key=f"csv {name}", type="tertiary",
                        on_click="ignore", help="download the data shown here, every column")
     if parquet:
         st.download_button("Parquet", lambda: _parquet(frame), f"dyno-{name}.parquet", "application/octet-stream",

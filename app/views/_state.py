@@ -111,6 +111,15 @@ def several(label: str, options: Sequence[str], key: str, text: Callable[[str], 
     return picked
 
 
+def listed(label: str, options: Sequence[str], key: str, text: Callable[[str], str] = str,
+           hint: str = "all") -> list[str]:
+    """Any of many options, bound to the URL as a list with semicolons; those with no name in it any more are left."""
+    said = [w for w in (wanted(key) or "").split(";") if w in options]
+    picked = st.multiselect(label, options, default=said, key=f"list {key}", format_func=text, placeholder=hint)
+    keep(key, ";".join(picked))
+    return list(picked)
+
+
 def words(label: str, key: str, note: str | None = None, hint: str | None = None) -> str:
     """A line of text bound to the URL."""
     value = st.text_input(label, value=wanted(key) or "", key=f"words {key}", help=note, placeholder=hint).strip()

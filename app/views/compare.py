@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 import streamlit as st
 
-from app.views import _data, _empty, _frame, _nav, _scope, _state, _style
+from app.views import _data, _differences, _empty, _frame, _nav, _scope, _state, _style
 from app.views._scope import Scope
 from models import planner, slo
 from models.planner import COST, Answer
@@ -41,12 +41,13 @@ def page() -> None:
     answer = planner.cheapest(scope.rows.to_dicts(), scope.limits)
     _say(scope, answer)
     load = _load(scope.rows)
-    points = _points(scope, load)
+    points = _only(_points(scope, load))
     if points.is_empty():
         st.info("No setup was measured at this load under these filters.")
         return
     _table(points, load)
     _bars(points, scope)
+    _differences.draw(points)
 
 
 def _holds(held: dict[str, Any]) -> str:
@@ -129,6 +130,13 @@ def _points(scope: Scope, load: str) -> pl.DataFrame:
     return rows.unique("setup_id", keep="first", maintain_order=True)
 
 
+def _only(points: pl.DataFrame) -> pl.DataFrame:
+    """The setups chosen; all where none is."""
+    names = dict(points.select("setup_id", "setup_shown").iter_rows())
+    chosen = _state.listed("Setups side by side", list(names), "setups", text=names.__getitem__)
+    return points.filter(pl.col("setup_id").is_in(chosen)) if chosen else points
+
+
 def _table(points: pl.DataFrame, load: str) -> None:
     columns = {c: t for c, t in COLUMNS.items() if load == BEST_LOAD or c != "load"}
     lead = 3 if load != BEST_LOAD else 4
@@ -159,10 +167,14 @@ def _table(points: pl.DataFrame, load: str) -> None:
 def _bars(points: pl.DataFrame, scope: Scope) -> None:
     bars = [b for b in BARS if b not in QUALITY or points[b].is_not_null().any()]
     metric = _state.pick("Chart", bars, "bar", text=BARS.__getitem__)
+    known = _differences.intervals(points["trial_id"].to_list())
+    spans = [_differences.interval(row, metric, known) for row in points.to_dicts()]
     data = points.select("setup_shown", "engine_shown", "load", "keeps", "trust", "trial", "out", value=metric,
-                         text=pl.Series([_style.shown(v) for v in points[metric]]))
-    name = alt.Y("setup_shown:N", sort=data["setup_shown"].to_list(), title=None,
-                 axis=alt.Axis(labelLimit=260, labelFontSize=12))
+                         text=pl.Series([_style.shown(v) for v in points[metric]]),
+                         low=pl.Series([s[0] for s in spans], dtype=pl.Float64),
+                         high=pl.Series([s[1] for s in spans], dtype=pl.Float64))
+    data = data.with_columns(end=pl.max_horizontal("value", "high"))
+    name = alt.Y("setup_shown:N", sort=data["setup_shown"].to_list(), title=None, axis=_style.names())
     base = alt.Chart(data).encode(y=name)
     bars = base.mark_bar(cornerRadiusEnd=2).encode(
         x=alt.X("value:Q", title=BARS[metric], axis=_style.axis()),
@@ -172,11 +184,16 @@ def _bars(points: pl.DataFrame, scope: Scope) -> None:
         tooltip=[alt.Tooltip("setup_shown", title="Setup"), alt.Tooltip("load", title="Load"),
                  alt.Tooltip("text", title=BARS[metric]), alt.Tooltip("keeps", title="Limits"),
                  alt.Tooltip("trust", title="Trust"), alt.Tooltip("trial", title="Trial")])
-    text = base.mark_text(align="left", dx=4, color=_style.MUTED).encode(x="value:Q", text="text:N")
-    layers = bars + text
+    whiskers = base.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_rule(
+        color=_style.MUTED, strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    text = base.mark_text(align="left", dx=4, color=_style.MUTED).encode(x="end:Q", text="text:N")
+    layers = bars + whiskers + text
     limit = scope.limit_ms.get(metric)
     if limit:
         layers += alt.Chart(pl.DataFrame({"limit": [limit]})).mark_rule(strokeDash=[4, 3], color=_style.MUTED).encode(
             x="limit:Q")
     st.altair_chart(layers.properties(height=alt.Step(22)), key="bars")
-    _frame.download(data.rename({"value": metric}).drop("text", "out"), f"chart-{metric}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("Lines over the bars: 95 % intervals, where both ends are known.")
+        st.space("stretch")
+        _frame.download(data.rename({"value": metric}).drop("text", "out", "end"), f"chart-{metric}")

@@ -6,13 +6,15 @@ import altair as alt
 import polars as pl
 import streamlit as st
 
-from app.views import _data, _empty, _frame, _legend, _scope, _state, _style
+from app.views import _curve_models, _data, _empty, _fits, _frame, _legend, _scope, _state, _style
 from app.views._scope import Scope
 from models.summary import STATISTICS
 
 THROUGHPUT = "output_tokens_per_second"
 AXES = {"concurrency": "Requests at once", "request_rate": "Requests a second asked for"}
 POINT_SIZE = 55
+LOG_FROM = 30.0
+"""Latencies that lie so many times apart are first shown on an axis of logarithms."""
 
 
 def page() -> None:
@@ -30,21 +32,59 @@ def page() -> None:
     scale = alt.Scale(type="log") if log else alt.Scale(zero=True)
     hover = alt.selection_point(fields=["setup"], on="pointerover", clear="pointerout", nearest=False)
     _legend.draw(points)
+    known = _known(scope) if axis == "concurrency" else pl.DataFrame(schema={"quantity": pl.String})
+    over = {m: _curve_models.bands(known, rows, m) for m in (THROUGHPUT, metric)}
     left, right = st.columns(2)
     with left:
         st.markdown("**Throughput against load**")
-        _draw(_lines(points, hover, "load", AXES[axis], "throughput", _style.title(THROUGHPUT), alt.Scale(zero=True)))
+        zero = alt.Scale(zero=True)
+        _draw(_curve_models.area(over[THROUGHPUT], points, hover, zero) + _lines(
+            points, hover, "load", AXES[axis], "throughput", _style.title(THROUGHPUT), zero))
     with right:
         st.markdown(f"**{_style.title(metric)} against load**")
-        _draw(_lines(points, hover, "load", AXES[axis], "latency", _style.title(metric), scale) + _limit(scope, metric))
+        _draw(_curve_models.area(over[metric], points, hover, scale) + _lines(
+            points, hover, "load", AXES[axis], "latency", _style.title(metric), scale) + _limit(scope, metric))
     st.markdown(f"**{_style.title(metric)} against throughput**: down and to the right is better")
-    _draw(_lines(points, hover, "throughput", _style.title(THROUGHPUT), "latency", _style.title(metric), scale,
-                 labels=True) + _limit(scope, metric), height=380)
+    _draw(_curve_models.front_line(points, scale) + _lines(
+        points, hover, "throughput", _style.title(THROUGHPUT), "latency", _style.title(metric), scale,
+        labels=True) + _limit(scope, metric), height=380)
+    _foot(points.rename({"throughput": THROUGHPUT, "latency": metric, "load": axis}), over, metric)
+    _cache(scope)
+
+
+def _known(scope: Scope) -> pl.DataFrame:
+    """The calibrations in use of these setups under this workload."""
+    return _fits.calibrations().filter((pl.col("workload") == scope.workload) & (pl.col("model") == scope.model))
+
+
+def _foot(points: pl.DataFrame, over: dict[str, pl.DataFrame], metric: str) -> None:
+    text = ("Numbers at points: the load. Hollow: cannot be trusted. Dashed grey: the limit. Broad grey: the Pareto "
+            "front, which no trusted point beats in both. Of several repeats the median one is drawn.")
+    if over[THROUGHPUT].height:
+        text += " Shaded: the calibrated model's 90 % interval; point at a curve to see its own."
+        text += "" if over[metric].height else " Of latencies it is known for the means of TTFT and TPOT."
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("Numbers at points: the load. Hollow: cannot be trusted. Dashed grey: the limit. Of several repeats "
-                   "the median one is drawn.")
+        st.caption(text)
         st.space("stretch")
-        _frame.download(points.rename({"throughput": THROUGHPUT, "latency": metric, "load": axis}), "curves")
+        _frame.download(points, "curves")
+        both = [frame.with_columns(pl.lit(name).alias("metric")) for name, frame in over.items() if frame.height]
+        if both:
+            _frame.download(pl.concat(both), "bands", label="CSV of the bands")
+
+
+def _cache(scope: Scope) -> None:
+    """Memory against input length."""
+    shape = _fits.shape(scope.model)
+    if shape is None:
+        return
+    found = _curve_models.of_cache(shape, _fits.launches(scope.model, scope.hardware))
+    st.markdown("**Memory against length**: the KV cache of one request")
+    st.altair_chart(_curve_models.cache(found).properties(height=320), key="cache")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("Rough: the survey's formula. Architecture: by layers, heads and bytes a value. Points: what "
+                   "engines told of their cache, at the context they were started with.")
+        st.space("stretch")
+        _frame.download(found.drop("shown"), "cache")
 
 
 def _controls(rows: pl.DataFrame) -> tuple[str, str, bool]:
@@ -54,8 +94,16 @@ def _controls(rows: pl.DataFrame) -> tuple[str, str, bool]:
         latency = _state.choose("Latency", list(_style.UNITS), "latency", text=_style.UNITS.__getitem__, width=210)
         statistic = _state.pick("Percentile", list(STATISTICS), "statistic", default="p95")
         axis = _state.pick("Load", axes, "axis", text=lambda a: "closed loop" if a == "concurrency" else "open loop")
-        log = _state.pick("Latency axis", ["linear", "log"], "scale")
+        wide = _spread(rows, f"{latency}_{statistic}") > LOG_FROM
+        log = _state.pick("Latency axis", ["linear", "log"], "scale", default="log" if wide else "linear")
     return axis, f"{latency}_{statistic}", log == "log"
+
+
+def _spread(rows: pl.DataFrame, metric: str) -> float:
+    """The largest over the smallest."""
+    seen = rows[metric].drop_nulls().drop_nans()
+    least, most = (float(v) if isinstance(v, int | float) else 0.0 for v in (seen.min(), seen.max()))
+    return most / least if least > 0 else 1.0
 
 
 def _points(rows: pl.DataFrame, axis: str, metric: str) -> pl.DataFrame:
@@ -106,5 +154,5 @@ def _limit(scope: Scope, metric: str) -> alt.Chart:
     return rule
 
 
-def _draw(chart: alt.LayerChart, height: int = 320) -> None:
+def _draw(chart: alt.LayerChart | alt.FacetChart, height: int = 320) -> None:
     st.altair_chart(chart.properties(height=height))

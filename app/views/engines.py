@@ -1,4 +1,4 @@
-"""Engines: what each can do, why something is missing, and which versions of it were measured."""
+"""Engines: what each can do, what a survey claims of it and what was seen, and its versions over time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import re
 import polars as pl
 import streamlit as st
 
-from app.views import _data, _frame, _nav, _state, _style
+from app.views import _data, _engine_claims, _engine_versions, _frame, _nav, _state, _style
 
 KINDS = {"feature": "Features", "batching": "Batching", "quantization": "Quantisations", "kv_type": "KV types",
          "hardware": "Hardware", "runtime": "Runtimes"}
+CLAIMS, VERSIONS = "Claims and observations", "Versions over time"
 YES, NO = "✓", "–"
 STYLE = """
 table.can {border-collapse: collapse; font-size: .9rem}
@@ -34,7 +35,13 @@ def page() -> None:
         st.markdown("The next evaluation publishes it; `dyno engines` lists it now.")
         return
     _overview(can)
-    kind = _state.pick("What they can do", list(KINDS.values()), "kind")
+    kind = _state.pick("What they can do", [*KINDS.values(), CLAIMS, VERSIONS], "kind")
+    if kind == CLAIMS:
+        _engine_claims.draw()
+        return
+    if kind == VERSIONS:
+        _engine_versions.draw()
+        return
     _matrix(can.filter(pl.col("kind") == next(k for k, title in KINDS.items() if title == kind)))
 
 
