@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from pydantic import Field
@@ -149,7 +149,11 @@ class Evidence(Record):
 
     def machine(self, hardware_id: str) -> Machine:
         """The machine of a setup. Raises KeyError."""
-        return next((m for m in self.machines if m.hardware_id == hardware_id), None) or _missing(hardware_id)
+        return self._machines[hardware_id]
+
+    @cached_property
+    def _machines(self) -> dict[str, Machine]:
+        return {m.hardware_id: m for m in self.machines}
 
     def can(self, server: str) -> Sequence[Capability]:
         """What is known of a server's abilities; empty where nothing is."""
@@ -159,7 +163,3 @@ class Evidence(Record):
 @lru_cache(4096)
 def _fit(text: str) -> Fit:
     return Fit.model_validate_json(text)
-
-
-def _missing(hardware_id: str) -> Machine:
-    raise KeyError(hardware_id)

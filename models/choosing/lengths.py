@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from models.choosing.answer import Basis
 from models.choosing.evidence import Curve
-from models.choosing.levels import Z_90, Level, levels
+from models.choosing.levels import Z_90, Interval, Level, levels
 from models.planning.points import Prediction
 from models.planning.priors import CurveQuantity
 from models.planning.transfer import Mix, transfer
@@ -54,7 +54,7 @@ def _level(one: Level, there: dict[CurveQuantity, Prediction], input_tokens: flo
              "e2e": ttft.value + tpot.value * (output_tokens - 1)}
     wide = {"ttft": ttft, "tpot": tpot, "itl": tpot, "e2e": max(ttft, tpot, key=lambda p: p.high / p.value)}
     values: dict[str, float] = {}
-    intervals: dict[str, tuple[float | None, float | None]] = {}
+    intervals: dict[str, Interval] = {}
     for name, value in one.values.items():
         kind, mean = name.split("_")[0], one.values.get(f"{name.rpartition('_')[0]}_mean")
         if kind in means and mean:

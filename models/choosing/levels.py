@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
-
-from pydantic import Field
 
 from models.choosing.answer import Basis
 from models.choosing.evidence import Curve, Point
-from models.identity import Record
 from models.slo import Limit
 
+Interval = tuple[float | None, float | None]
 Z_95, Z_90 = 1.96, 1.645
 SPREAD_UNKNOWN = 0.1
 """Standard deviation of the logarithm of throughput, where no interval was kept."""
 
 
-class Level(Record):
+@dataclass(frozen=True)
+class Level:
     """One load. Repeats are their median. users: closed loop; rate: open loop, requests a second asked for.
 
     spread: standard deviation of the logarithm of requests_per_second. values: ms, by the columns of `measurements`;
     intervals: of these, 95 %.
     """
 
+    requests_per_second: float
+    output_tokens: float
+    spread: float
+    values: Mapping[str, float]
+    trial_ids: tuple[str, ...]
     users: float | None = None
     rate: float | None = None
-    requests_per_second: float = Field(gt=0)
     input_tokens: float = 0.0
-    output_tokens: float = Field(gt=0)
-    spread: float
-    values: dict[str, float]
-    intervals: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
-    trial_ids: tuple[str, ...]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     basis: Basis = "measured"
     how: str = ""
 
@@ -48,6 +50,7 @@ class Level(Record):
         return all(self.values.get(column(x), math.inf) <= x.at_most for x in limits)
 
 
+@lru_cache(1024)
 def column(limit: Limit) -> str:
     """`ttft_from_schedule_ms_p95` of `ttft_ms_p95`."""
     return f"{limit.judged}_{limit.statistic}"
@@ -55,36 +58,39 @@ def column(limit: Limit) -> str:
 
 def levels(curve: Curve) -> list[Level]:
     """Levels that can be trusted: closed loops by users, then open ones by rate."""
-    usable = [p for p in curve.points if not p.fatal and p.requests_per_second and p.output_tokens]
     def load(point: Point) -> tuple[bool, float]:
         return point.concurrency is None, float(point.concurrency or point.request_rate or 0.0)
-    return [_level(list(group)) for _, group in groupby(sorted(usable, key=load), key=load)]
+
+    usable = sorted((p for p in curve.points if not p.fatal and p.requests_per_second and p.output_tokens), key=load)
+    return [_level(list(group)) for _, group in groupby(usable, key=load)]
 
 
 def _level(points: Sequence[Point]) -> Level:
-    first = points[0]
-    names = {name for p in points for name in p.values}
+    first, alone = points[0], len(points) == 1
     rates = [p.requests_per_second for p in points if p.requests_per_second]
+    kept = [json.loads(p.intervals_json) for p in points]
+    names = {name for p in points for name in p.values}
     return Level(
         users=first.concurrency, rate=first.request_rate, requests_per_second=statistics.median(rates),
         input_tokens=statistics.median([p.input_tokens or 0.0 for p in points]),
         output_tokens=statistics.median([p.output_tokens for p in points if p.output_tokens]),
-        values={n: statistics.median([p.values[n] for p in points if n in p.values]) for n in names},
-        intervals={n: first.interval(n) for n in names} if len(points) == 1 else {},
-        spread=_spread(points, rates), trial_ids=tuple(p.trial_id for p in points))
+        values=first.values if alone else {
+            n: statistics.median([p.values[n] for p in points if n in p.values]) for n in names},
+        intervals={n: (pair[0], pair[1]) for n, pair in kept[0].items() if pair} if alone else {},
+        spread=_spread(rates, [k.get("requests_per_second") for k in kept]),
+        trial_ids=tuple(p.trial_id for p in points))
 
 
-def _spread(points: Sequence[Point], rates: Sequence[float]) -> float:
+def _spread(rates: Sequence[float], intervals: Sequence[Interval | None]) -> float:
     """Of one trial from its interval; of repeats the mean of these, or what they show between them, over √n."""
-    own = [_of_interval(p) for p in points]
+    own = [_of_interval(rate, interval) for rate, interval in zip(rates, intervals, strict=True)]
     within = math.sqrt(sum(s * s for s in own) / len(own))
     between = statistics.stdev(map(math.log, rates)) if len(rates) > 1 else 0.0
     return max(within, between) / math.sqrt(len(own))
 
 
-def _of_interval(point: Point) -> float:
-    low, high = point.interval("requests_per_second")
-    rate = point.requests_per_second or 0.0
+def _of_interval(rate: float, interval: Interval | None) -> float:
+    low, high = interval or (None, None)
     if low and high and low < high:
         return math.log(high / low) / (2 * Z_95)
     if bound := low or high:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from models.choosing.answer import Answer, Change
-from models.choosing.choose import choose
+from models.choosing.choose import winner
 from models.choosing.evidence import Evidence
 from models.choosing.question import Question
+from models.choosing.traffic import Known
 
 TRAFFIC, STRICTER, DEARER = 2.0, 0.8, 1.3
 
 
-def added(answer: Answer, evidence: Evidence) -> Answer:
+def added(answer: Answer, evidence: Evidence, known: Known) -> Answer:
     """The answer with what would make another stack win, and what would not."""
     best = answer.best
     if best is None:
         return answer
     changes, unchanged = [], []
     for what, asked in variants(answer):
-        again = choose(asked, evidence, what_if=False).best
+        again = winner(asked, evidence, known)
         if again is not None and again.stack.setup_id == best.stack.setup_id:
             unchanged.append(what)
         elif again is None:

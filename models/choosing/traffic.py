@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from models.choosing.evidence import Curve, Evidence
+from models.choosing.evidence import Curve, Evidence, Stack
 from models.choosing.levels import Level, levels
 from models.choosing.question import Question
 from models.errors import UserError
@@ -84,8 +84,32 @@ def lengths(curve: Curve) -> tuple[float, float] | None:
     return (sum(i for i, _ in seen if i) / len(seen), sum(o for _, o in seen if o) / len(seen))
 
 
-def curves(of_stack: Sequence[Curve], asked: Traffic) -> tuple[Curve, list[Level]] | str:
-    """The curve that speaks of the traffic and its levels; else a reason."""
+class Known:
+    """Curves by stack and their levels, worked out once for a question and its what-ifs."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._stacks: dict[str, list[tuple[Stack, list[Curve]]]] = {}
+        self._curves: dict[tuple[str, str | None], tuple[Curve, list[Level]] | str] = {}
+
+    def by_stack(self, question: Question) -> list[tuple[Stack, list[Curve]]]:
+        """The stacks of the model asked for, with their curves."""
+        if question.model not in self._stacks:
+            found: dict[str, tuple[Stack, list[Curve]]] = {}
+            for curve in own(question, self._evidence):
+                found.setdefault(curve.stack.setup_id, (curve.stack, []))[1].append(curve)
+            self._stacks[question.model] = list(found.values())
+        return self._stacks[question.model]
+
+    def curve(self, of_stack: Sequence[Curve], asked: Traffic) -> tuple[Curve, list[Level]] | str:
+        """The curve of a stack that speaks of the traffic, and its levels; else a reason."""
+        key = of_stack[0].stack.setup_id, asked.label
+        if key not in self._curves:
+            self._curves[key] = _speaks(of_stack, asked)
+        return self._curves[key]
+
+
+def _speaks(of_stack: Sequence[Curve], asked: Traffic) -> tuple[Curve, list[Level]] | str:
     same = [(c, levels(c)) for c in of_stack if c.workload in asked.labels]
     if same:
         return max(same, key=lambda pair: len(pair[1]))

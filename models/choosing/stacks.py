@@ -1,0 +1,158 @@
+"""The stacks that a question allows and what an instance of each carries; the exact figures only where they matter."""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from models.choosing import carried as carry
+from models.choosing import eligible, traffic
+from models.choosing.answer import Excluded
+from models.choosing.carried import Carried
+from models.choosing.evidence import Curve, Evidence, PriceOf, Stack
+from models.choosing.levels import Level, column
+from models.choosing.question import Question
+from models.choosing.traffic import Traffic
+from models.planning import fleet
+from models.slo import Limit
+
+MORE = 1.1
+"""How much more than a straight line of logarithms a curve over concurrency may carry between two levels."""
+
+
+@dataclass(frozen=True)
+class Usable:
+    """A stack that keeps the limits: its levels, price, capacity, and the instances that the load takes.
+
+    fewest: instances that it cannot do with fewer of, however the curve between its levels goes; as many as `count`
+    where the capacity is final.
+    """
+
+    stack: Stack
+    curve: Curve
+    levels: Sequence[Level]
+    price: PriceOf
+    capacity: Carried
+    count: int
+    fewest: int
+
+    def cost(self, load_asked: bool, count: int) -> tuple[bool, float, float]:
+        """What is ranked by: what rests on lengths far from those asked for last; then USD an hour of all, and of the
+        work of one instance at full load."""
+        each = self.capacity
+        usd = self.price.price_usd_per_hour
+        return (each.capacity.basis == "extrapolated", count * usd if load_asked else 0.0,
+                usd / (each.capacity.value * each.output_tokens))
+
+
+def usable(question: Question, asked: Traffic, evidence: Evidence, known: traffic.Known,
+           ) -> tuple[list[Usable], list[Excluded]]:
+    """Every stack of the model, as it was measured, or why it is left out."""
+    found: list[Usable] = []
+    excluded: list[Excluded] = []
+    bounds = question.bounds
+    for stack, curves in known.by_stack(question):
+        one = _one(stack, curves, question, asked, evidence, known, bounds)
+        if isinstance(one, Excluded):
+            excluded.append(one)
+        else:
+            found.append(one)
+    return found, excluded
+
+
+def ranked(found: Sequence[Usable], question: Question, exact: int) -> list[Usable]:
+    """The cheapest first. Calibrated curves are asked only as long as they may still change which `exact` come first:
+    a stack is passed over when even its fewest instances cost more."""
+    asked = question.request_rate is not None or question.concurrency is not None
+    waiting = sorted(found, key=lambda u: u.cost(asked, u.fewest))
+    done: list[Usable] = []
+    best: list[tuple[bool, float, float]] = []
+    for i, one in enumerate(waiting):
+        if len(best) >= exact and best[exact - 1] <= one.cost(asked, one.fewest):
+            done += waiting[i:]
+            break
+        final = _final(one, question)
+        done.append(final)
+        insort(best, final.cost(asked, final.count))
+    return sorted(done, key=lambda u: u.cost(asked, u.count))
+
+
+def needed(question: Question, capacity: float, users: float | None) -> int:
+    """Whole instances for the load and its headroom, and those that may be down; 1 and those where no load is asked."""
+    more = 1 + question.headroom
+    if question.concurrency is not None:
+        count = fleet.instances(question.concurrency * more, users or 1.0)
+    else:
+        count = fleet.instances((question.request_rate or 0.0) * more, capacity)
+    return max(1, count) + question.down
+
+
+def _one(stack: Stack, curves: Sequence[Curve], question: Question, asked: Traffic, evidence: Evidence,
+         known: traffic.Known, bounds: tuple[Limit, ...]) -> Usable | Excluded:
+    machine = evidence.machine(stack.hardware_id).label
+    label = f"{f'{stack.model}: ' if question.parameters else ''}{stack.setup} on {machine}"
+
+    def out(kind: str, reason: str, trial_ids: Sequence[str] = ()) -> Excluded:
+        return Excluded.model_validate({"setup_id": stack.setup_id, "label": label, "kind": kind, "reason": reason,
+                                        "trial_ids": tuple(trial_ids)})
+    if (refusal := eligible.refused(stack, question, evidence)) is not None:
+        return out(refusal.kind, refusal.reason)
+    speaks = known.curve(curves, asked)
+    if isinstance(speaks, str):
+        return out("workload", speaks)
+    curve, levels = speaks
+    if not levels:
+        reasons = sorted({p.trust for p in curve.points if p.fatal}) or ["nothing was answered"]
+        return out("verdict", f"no point can be trusted: {', '.join(reasons)}", [p.trial_id for p in curve.points])
+    price = eligible.price(stack.hardware_id, question, evidence)
+    if price is None:
+        tier = f" of tier {question.price_tier}" if question.price_tier else ""
+        return out("price", f"no price{tier} of this hardware: dyno price --usd-per-hour …")
+    capacity = carry.measured(levels, bounds, closed_only=question.concurrency is not None)
+    if capacity is None:
+        nearest, reason = _missed(levels, bounds)
+        return out("limit", reason, nearest.trial_ids)
+    count = needed(question, capacity.capacity.value, capacity.users)
+    one = Usable(stack, curve, levels, price, capacity, count, count)
+    return replace(one, fewest=min(count, _fewest(one, question, bounds)))
+
+
+def _fewest(one: Usable, question: Question, bounds: tuple[Limit, ...]) -> int:
+    """With what it would carry where it just breaks a limit, by straight lines between levels and some more."""
+    if "throughput" not in one.curve.fits_json or (question.request_rate is None and question.concurrency is None):
+        return one.count
+    users = carry.users_within(one.levels, bounds)
+    if users is None:
+        return one.count
+    most = max(one.capacity.capacity.value, carry.rate_at(users, one.levels) * MORE)
+    return needed(question, most, max(users, one.capacity.users or 0.0))
+
+
+def _final(one: Usable, question: Question) -> Usable:
+    """With the curve between levels, where that surely needs fewer instances."""
+    if one.fewest == one.count:
+        return one
+    between = carry.interpolated(one.curve, one.levels, question.bounds)
+    count = one.count if between is None else needed(question, between.capacity.value, between.users)
+    if between is None or count >= one.count:
+        return replace(one, fewest=one.count)
+    return replace(one, capacity=between, count=count, fewest=count)
+
+
+def _missed(levels: Sequence[Level], bounds: tuple[Limit, ...]) -> tuple[Level, str]:
+    """The level that is nearest to the limits, and by how much it misses which."""
+    def worst(one: Level) -> float:
+        return max(one.values.get(column(x), math.inf) / x.at_most for x in bounds)
+    nearest = min(levels, key=worst)
+    parts = []
+    for limit in bounds:
+        value = nearest.values.get(column(limit))
+        if value is None:
+            parts.append(f"{limit.metric} was not measured")
+        elif value > limit.at_most:
+            share = value / limit.at_most
+            by = f"{share - 1:.0%} above" if share < 2 else f"{share:.3g} times"
+            parts.append(f"{limit.metric} is {value:.3g} ms, {by} the {limit.at_most:g} allowed")
+    return nearest, f"misses the limits at every load; nearest at {nearest.load}: {' and '.join(parts)}"
