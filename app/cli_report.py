@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,22 +67,11 @@ def _measured(what: str) -> Document:
 
 
 def _answered(file: Path) -> Document:
-    from pydantic import ValidationError
-
-    from models.choosing.answer import Answer
-    from models.errors import UserError
+    from app import _answer_file
     from models.paths import home
     from warehouse import report as reports
 
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        answer = Answer.model_validate_json(text)
-    except OSError as error:
-        raise UserError(f"--answer: {file}: {error.strerror}") from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--answer: {file} is no answer of `dyno choose --json`: {reason}") from None
-    return reports.of_answer(home(), answer)
+    return reports.of_answer(home(), _answer_file.read(file))
 
 
 def _write(file: Path, text: str) -> None:

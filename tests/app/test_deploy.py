@@ -17,9 +17,11 @@ import yaml
 from click.testing import CliRunner
 
 from app.cli_deploy import deploy
+from models.choosing.choose import choose
+from models.choosing.question import Question
 from models.errors import UserError
 from tests.warehouse import fake
-from warehouse import reader, writer
+from warehouse import evidence, reader, writer
 
 KEY = "hunter2"
 
@@ -81,6 +83,8 @@ def test_what_is_not_there_or_makes_no_sense_is_said(home: Path) -> None:
     trial = reader.query(home, "from measurements")["trial_id"][0]
     for words, said in ((("0" * 12,), "no trial or setup begins"), ((" ",), "no trial begins"),
                         ((trial, "--instances", "2"), "--format compose"),
+                        ((), "one of them"), ((trial, "--answer", "x"), "one of them"),
+                        (("--answer", str(home / "none.json")), "No such file"),
                         ((trial, "--api-key-env", "sk-secret!"), "give the name, not the key")):
         with pytest.raises(UserError, match=said):
             run(home, *words)
@@ -92,3 +96,15 @@ def test_json_holds_the_text_and_the_same_as_data(demo_home: Path) -> None:
     made = json.loads(run(demo_home, row["trial_id"], "--format", "kubernetes", "--json"))
     assert list(yaml.safe_load_all(made["text"])) == made["documents"]
     assert made["image"] and made["trial_id"] == row["trial_id"] and any("tests only" in note for note in made["notes"])
+
+
+@pytest.mark.engine
+def test_what_was_chosen_is_deployed_as_often_as_was_said(demo_home: Path, tmp_path: Path) -> None:
+    question = Question(model="15M", workload="chat", concurrency=64, environment="kubernetes",
+                        limits="ttft_ms_p95<=60000 tpot_ms_p95<=60000")
+    answer = choose(question, evidence.read(demo_home))
+    assert answer.best
+    (tmp_path / "a.json").write_text(json.dumps(answer.model_dump(mode="json") | {"procedure": []}))
+    made = json.loads(run(demo_home, "--answer", str(tmp_path / "a.json"), "--format", "kubernetes", "--json"))
+    assert made["setup_id"] == answer.best.stack.setup_id
+    assert made["documents"][0]["spec"]["replicas"] == answer.best.instances
