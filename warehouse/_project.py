@@ -22,6 +22,10 @@ from warehouse.pricelist import StoredPrice
 Row = dict[str, Any]
 FIGURES = (*RATES, *TOTALS, *ENERGY, *(f"{name}_{statistic}" for name in LATENCIES for statistic in STATISTICS))
 """The metrics that `measurements` has as columns."""
+INTERVALS = ("requests_per_second", "output_tokens_per_second", *(
+    f"{name}_{statistic}" for name in ("ttft_from_schedule_ms", "tpot_ms", "itl_ms", "e2e_from_schedule_ms")
+    for statistic in ("mean", "p50", "p95", "p99")))
+"""Metrics whose 95 % intervals are kept beside them: low and high of each, in this order."""
 
 
 def fingerprint(path: Path) -> str:
@@ -120,12 +124,13 @@ def _setup(setup: Setup) -> Row:
 
 
 def _measured(measurement: Measurement) -> Row:
-    """What `measurements` shows of figures and verdicts; step 0014 says the same in SQL."""
-    verdicts, metrics = measurement.verdicts, measurement.summary.metrics
+    """What `measurements` shows of figures and verdicts, and intervals; steps 0014 and 0015 say the same in SQL."""
+    verdicts, metrics, known = measurement.verdicts, measurement.summary.metrics, measurement.summary.intervals
     against = sorted((v for v in verdicts if v.severity != "note"), key=lambda v: v.severity != "fatal")
     return {name: metrics.get(name) for name in FIGURES} | {
         "trial_id": measurement.trial_id, "trust": ", ".join(v.name for v in against) or "ok",
-        "fatal": any(v.severity == "fatal" for v in verdicts), "verdicts": ", ".join(v.name for v in verdicts)}
+        "fatal": any(v.severity == "fatal" for v in verdicts), "verdicts": ", ".join(v.name for v in verdicts),
+        "intervals": [end for name in INTERVALS for end in known.get(name, (None, None))]}
 
 
 def _trial(measurement: Measurement, bundle: str, sha256: str) -> Row:
