@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, get_args
 
 import streamlit as st
@@ -10,12 +11,13 @@ from pydantic import ValidationError
 from app.views import _data, _state
 from app.views._scope import TPOT_DEFAULT_MS, TTFT_DEFAULT_MS
 from models.choosing.evidence import Evidence
-from models.choosing.question import KINDS, Environment, Question
+from models.choosing.question import Environment, Question
 from models.errors import UserError
 
 OWN_LENGTHS = "lengths of my own"
 BY = {"rate": "requests a second", "users": "users at once", "full": "cheapest token"}
 RATE_DEFAULT, USERS_DEFAULT = 2.0, 8.0
+KIND_NAMES = {"cpu": "CPU", "gpu": "any GPU", "nvidia": "NVIDIA GPU", "amd": "AMD GPU", "metal": "Apple Metal"}
 MORE = ("limits", "allowed", "needs", "environment", "kl", "budget", "tier", "down", "headroom")
 
 
@@ -105,10 +107,9 @@ def _limits() -> list[str]:
 
 def _constraints(evidence: Evidence) -> dict[str, Any]:
     """All that may be left as it is."""
-    machines = list(dict.fromkeys(m.label for m in evidence.machines))
-    hardware = _state.several("Hardware allowed", [*dict.fromkeys(KINDS.values()), *machines], "allowed",
-                              text=lambda k: {"cuda": "NVIDIA", "rocm": "AMD GPU", "metal": "Apple Metal", "cpu": "CPU"
-                                              }.get(k, k), note="None chosen: any.")
+    machines = KIND_NAMES | {m.name: m.label for m in evidence.machines}
+    hardware = _state.several("Hardware allowed", list(machines), "allowed", text=machines.__getitem__,
+                              note="None chosen: any.")
     features = sorted({c.name for c in evidence.capabilities if c.kind == "feature"})
     needs = _state.several("Needs", features, "needs", text=lambda n: n.replace("_", " ")) if features else ()
     where, quality, budget, tier = st.columns(4)
@@ -133,3 +134,14 @@ def _constraints(evidence: Evidence) -> dict[str, Any]:
     return {"hardware": hardware, "needs": needs, "environment": None if environment == "any" else environment,
             "kl_nats_max": kl, "budget_usd_per_month": usd, "price_tier": None if price == "any" else price,
             "down": int(down or 0), "headroom": min(9.99, (room or 0.0) / 100)}
+
+
+def command(asked: Question) -> str:
+    """The same question for a terminal."""
+    options = {"model": asked.model, "workload": asked.workload, "input-tokens": asked.input_tokens,
+               "output-tokens": asked.output_tokens, "rate": asked.request_rate, "concurrency": asked.concurrency,
+               "slo": asked.limits, "hardware": ",".join(asked.hardware), "needs": ",".join(asked.needs),
+               "environment": asked.environment, "kl-max": asked.kl_nats_max, "budget": asked.budget_usd_per_month,
+               "price-tier": asked.price_tier, "down": asked.down, "headroom": asked.headroom}
+    given = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in options.items() if v}
+    return " ".join(["dyno choose", *(f"--{k} {shlex.quote(v)}" for k, v in given.items())])

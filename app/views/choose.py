@@ -144,6 +144,12 @@ def _excluded(answer: Answer) -> None:
 
 
 def _whole(answer: Answer, evidence: Evidence) -> None:
+    with st.expander("In a terminal: the same question, and how to deploy the answer"):
+        lines = [_ask.command(answer.question)]
+        if answer.best:
+            setup = answer.best.stack.setup_id
+            lines += [f"dyno deploy {setup} --format {form}" for form in ("command", "compose", "kubernetes")]
+        st.code("\n".join(lines), language="shell", wrap_lines=True)
     with st.container(horizontal=True, vertical_alignment="center"):
         points = sum(len(c.points) for c in evidence.curves)
         curves = _style.count(len(evidence.curves), "curve")

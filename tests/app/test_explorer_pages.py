@@ -13,48 +13,13 @@ from app.views import _frame, _style
 from models import planner, slo
 from models.errors import UserError
 from models.records import Warmup
-from models.specs import Price
 from models.summary import LATENCIES, RATES, STATISTICS, TOTALS, summarise
+from tests.app.drawn import TIMEOUT_S, charts, publish, words
 from tests.warehouse import fake
 from tests.warehouse.test_quality import told
-from warehouse import bundles, reader, writer
+from warehouse import bundles, reader
 
 LIMITS = slo.parse("ttft_ms_p95<=500 tpot_ms_p95<=50")
-TIMEOUT_S = 60
-
-
-def publish(home: Path, price: bool = True) -> None:
-    if price:
-        writer.set_price(home, Price(hardware=fake.MACHINE.name, price_usd_per_hour=0.08, date="2026-11",
-                                     source="tests"))
-    writer.ingest(home)
-    writer.publish(home)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """Two setups at three loads, one open loop, one repeat, one failed launch."""
-    home = tmp_path / "home"
-    for users in (1, 4, 8):
-        fake.store(home, fake.trial(concurrency=users))
-        fake.store(home, fake.trial(fake.setup("llama_cpp.server", "Q4_K_M", None), concurrency=users),
-                   ttft_ms=300.0 * users, itl_ms=4.0)
-    fake.store(home, fake.trial(concurrency=4, seed=1), itl_ms=9.0)
-    fake.store(home, fake.trial(request_rate=2.5))
-    bundles.write_failure(home, fake.failure(), None)
-    publish(home)
-    return home
-
-
-def _page(name: str) -> None:
-    """Runs inside the test's app."""
-    import importlib
-
-    from app.views import _state
-
-    _state.begin()
-    importlib.import_module(f"app.views.{name}").page()
-    _state.finish()
 
 
 def test_quality_stands_beside_speed_once_it_is_known(home: Path, draw: Callable[..., AppTest]) -> None:
@@ -65,23 +30,6 @@ def test_quality_stands_beside_speed_once_it_is_known(home: Path, draw: Callable
     told(home, fake.setup(), 0.1)
     publish(home)
     assert {"KL nats", "Same token"} <= set(columns())
-
-
-@pytest.fixture
-def draw() -> Callable[..., AppTest]:
-    def run(name: str, **query: str) -> AppTest:
-        app = AppTest.from_function(_page, args=(name,), default_timeout=TIMEOUT_S)
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
-    return run
-
-
-def words(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.warning, app.error, app.code, app.subheader)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
 def test_compare_says_the_answer_that_the_planner_gives(home: Path, draw: Callable[..., AppTest]) -> None:
@@ -116,7 +64,7 @@ def test_without_a_price_the_fastest_is_named(tmp_path: Path, draw: Callable[...
                                    {"axis": "request_rate"}, {"latency": "nonsense", "ttft": "not a number"}])
 def test_curves_draw_whatever_the_address_says(home: Path, draw: Callable[..., AppTest], query: dict[str, str]) -> None:
     app = draw("curves", **query)
-    assert len(app.get("vega_lite_chart") or app.get("arrow_vega_lite_chart")) == 3
+    assert charts(app) == 4
 
 
 def test_a_run_is_shown_down_to_its_log(home: Path, draw: Callable[..., AppTest]) -> None:
@@ -170,7 +118,7 @@ def test_sql_answers_examples_and_explains_mistakes(home: Path, draw: Callable[.
     assert "DROP is refused" in words(draw("sql", q="drop table trials"))
 
 
-@pytest.mark.parametrize("page", ["compare", "curves", "runs"])
+@pytest.mark.parametrize("page", ["choose", "compare", "cost", "curves", "plan", "quality", "runs"])
 def test_a_warehouse_of_failures_only_shows_them(tmp_path: Path, draw: Callable[..., AppTest], page: str) -> None:
     bundles.write_failure(tmp_path / "home", fake.failure(), None)
     publish(tmp_path / "home")
