@@ -160,7 +160,8 @@ def _dollar(text: str) -> str:
 
 def dumped(documents: Sequence[Mapping[str, Any]], comments: Sequence[str]) -> str:
     """As YAML, the comments at the top."""
-    lines = [line for comment in comments for line in textwrap.wrap(comment, _WIDTH)]
+    lines = [line for comment in comments for line in textwrap.wrap(comment, _WIDTH, break_on_hyphens=False,
+                                                                break_long_words=False)]
     head = "".join(f"# {line}\n" for line in lines)
     return head + yaml.dump_all(documents, Dumper=_Plain, sort_keys=False, width=_WIDTH, allow_unicode=True)
 
