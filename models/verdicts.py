@@ -21,6 +21,7 @@ LATE_SHARE = 0.05                # of the reads seen over 2 ms late: more, and p
 WAITED_SHARE = 0.35              # of the time that the client wanted a processor and got none
 CLIENT_CPU_SHARE = 0.80          # of one core: beyond it the client's own queueing shows in latencies
 SEND_DELAY_MS = 5.0              # p99 between meant to be sent and sent; p95 where p99 is just the largest value
+SEND_DELAY_SHARE = 0.05          # of the median TTFT, where that is more: nothing that is asked of it would show it
 RATE_SHARE = 0.95                # of the requests that were due: below it the queue grows by more than chance
 BACKLOG_SHARE = 0.05             # of the requests sent: more in flight at the end than at the start, the same 5%
 BACKLOG_SHARE_FATAL = 0.10       # as with failures: the percentiles are those of the duration chosen, not the engine's
@@ -95,8 +96,9 @@ def _client(summary: Summary, client_cpu_s: float, duration_s: float, late_share
             ) -> Iterator[Verdict]:
     quantile = "p99" if summary.requests_ok >= SAMPLES["p99"] else "p95"
     delay = summary.metrics.get(f"send_delay_ms_{quantile}", 0.0)
+    allowed = max(SEND_DELAY_MS, SEND_DELAY_SHARE * summary.metrics.get("ttft_from_schedule_ms_p50", 0.0))
     share, waited = (s / duration_s if duration_s else 0.0 for s in (client_cpu_s, waited_s))
-    if share > CLIENT_CPU_SHARE or delay > SEND_DELAY_MS or late_share > LATE_SHARE or waited > WAITED_SHARE:
+    if share > CLIENT_CPU_SHARE or delay > allowed or late_share > LATE_SHARE or waited > WAITED_SHARE:
         yield Verdict(name="client_bound", severity="fatal", detail=f"the load generator used {share:.0%} of a core,"
                       f" waited for one {waited:.0%} of the time, sent {delay:.1f} ms late at {quantile} and"
                       f" saw {late_share:.0%} of the answers' parts over 2 ms late: its own queueing is in the figures")

@@ -160,6 +160,13 @@ def test_one_late_request_of_few_is_no_slow_client_and_two_in_a_hundred_are() ->
     assert "client_bound" in verdicts(twice)
 
 
+def test_being_late_counts_beside_what_it_delays() -> None:
+    """6 ms is much where the first token comes after tens of ms, and nothing where it comes after seconds."""
+    late = [r | {"planned_ns": r["sent_ns"] - 6 * MS} for r in CLEAN]  # type: ignore[operator]
+    slow = [r | {k: r[k] + 500 * MS for k in ("first_token_ns", "last_token_ns", "done_ns")} for r in late]  # type: ignore[operator]
+    assert "client_bound" in verdicts(late) and "client_bound" not in verdicts(slow)
+
+
 def test_the_client_s_processor_time_is_shared_by_its_processes() -> None:
     assert "client_bound" in verdicts(CLEAN, client_cpu_s=9)
     assert verdicts(CLEAN, client_cpu_s=9, processes=2) == {}
