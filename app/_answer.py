@@ -125,7 +125,7 @@ def latencies(row: Row) -> None:
 
 def runs(home: Path, limit: int, as_json: bool) -> None:
     """Prints what was measured, newest first, then launches that failed."""
-    rows = reader.query(home, "from measurements order by started_at desc limit ?", [limit]).to_dicts()
+    rows = reader.newest(home, limit).to_dicts()
     failed = reader.query(home, "from failures order by failed_at desc limit ?", [limit]).to_dicts()
     if as_json:
         dump([*({"kind": "measurement", **r} for r in rows), *({"kind": "failure", **r} for r in failed)])

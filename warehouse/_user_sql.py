@@ -20,10 +20,12 @@ BATCH_ROWS = 10_000
 QUESTIONS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
-def answer(con: duckdb.DuckDBPyConnection, sql: str, rows_max: int | None = None) -> pl.DataFrame:
+def answer(con: duckdb.DuckDBPyConnection, sql: str, rows_max: int | None = None, memory_mb: int | None = None,
+           ) -> pl.DataFrame:
     """Runs every statement and returns the last one's result, at most so many rows of it. Raises QueryError. The
     connection stays locked down."""
-    for setting in LOCKDOWN:
+    limit = [f"set memory_limit = '{memory_mb} MB'"] if memory_mb else []
+    for setting in (*limit, *LOCKDOWN):
         con.execute(setting)
     try:
         statements = con.extract_statements(sql)
@@ -37,6 +39,11 @@ def answer(con: duckdb.DuckDBPyConnection, sql: str, rows_max: int | None = None
         for statement in statements:
             result = con.execute(statement)
         return to_polars(result, rows_max)
+    except duckdb.OutOfMemoryException as error:
+        if memory_mb is None:
+            raise QueryError(_short(error)) from None
+        raise QueryError(f"this needs more than the {memory_mb} MB of memory that a question has here: `dyno sql` has "
+                         "the whole machine's") from None
     except duckdb.Error as error:
         raise QueryError(_suggestion(con, str(error)) or _short(error)) from None
 

@@ -74,14 +74,15 @@ def query(home: Path, sql: str, params: Sequence[object] | None = None) -> pl.Da
         return _user_sql.to_polars(con.execute(sql, params))
 
 
-def user_sql(home: Path, sql: str, rows_max: int | None = None) -> pl.DataFrame:
+def user_sql(home: Path, sql: str, rows_max: int | None = None, memory_mb: int | None = None) -> pl.DataFrame:
     """Answers a person's SQL: read-only, no file or network access, configuration locked, nothing but questions.
 
     Several statements are run in order, and the last one's result is returned, its first `rows_max` rows: what lies
-    beyond is never made. Raises QueryError with DuckDB's own message, and UserError when there is no snapshot.
+    beyond is never made. memory_mb: that DuckDB may use, before it spills to disk or gives up; left out, 80 % of the
+    machine's. Raises QueryError with DuckDB's own message, and UserError when there is no snapshot.
     """
     with connect(home) as con:
-        return _user_sql.answer(con, sql, rows_max)
+        return _user_sql.answer(con, sql, rows_max, memory_mb)
 
 
 def schema(home: Path) -> pl.DataFrame:
@@ -90,6 +91,21 @@ def schema(home: Path) -> pl.DataFrame:
     Views come first, `measurements` before all.
     """
     return query(home, SCHEMA)
+
+
+def newest(home: Path, limit: int, words: Sequence[str] = ()) -> pl.DataFrame:
+    """Returns the newest of `measurements` whose names, load, trust or trial id hold all of the words, in any case.
+
+    They are found by what is looked at alone; only those found are then read with all of their columns.
+    """
+    holds = " and ".join(["true", *("contains(said, ?)" for _ in words)])
+    return query(home, f"""
+        with said as (
+            select trial_id, started_at, lower(concat_ws(' ', model, engine, variant, setup, workload, load, hardware,
+                trust, trial_id)) as said from measurements),
+        found as (select trial_id from said where {holds} order by started_at desc, trial_id limit ?)
+        from measurements semi join found using (trial_id) order by started_at desc, trial_id""",  # noqa: S608
+                 [*map(str.lower, words), limit])
 
 
 def requests(home: Path, trial_id: str) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from warehouse.bundles import Bundle
 Stamp = tuple[int, int] | None
 WATCH_S = 5
 RUNS_SHOWN = 500
-ROWS_MAX = 100_000
+ROWS_MAX, MEMORY_MB = 100_000, 400
 """Of a person's SQL: what a browser, and the memory of the explorer, can take."""
 
 EXTRAS = ("engine_version", "kv_type", "max_batched_tokens", "prefill_chunk_tokens", "prefix_caching", "context_tokens",
@@ -192,7 +192,7 @@ def measured_at(where: str, stamp: Stamp, model: str, hardware: str) -> pl.DataF
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _runs(where: str, stamp: Stamp, find: str) -> pl.DataFrame:
-    return named(reader.query(Path(where), _RUNS, [find.lower(), RUNS_SHOWN]))
+    return named(reader.newest(Path(where), RUNS_SHOWN, find.split()))
 
 
 def named(frame: pl.DataFrame) -> pl.DataFrame:
@@ -251,17 +251,13 @@ def _schema(where: str, stamp: Stamp) -> pl.DataFrame:
 
 @st.cache_data(max_entries=16, show_spinner="asking the warehouse")
 def _answer(where: str, stamp: Stamp, sql: str) -> pl.DataFrame:
-    return reader.user_sql(Path(where), sql, ROWS_MAX)
+    return reader.user_sql(Path(where), sql, ROWS_MAX, MEMORY_MB)
 
 
 _SCOPES = """
     select m.name as model, h.name as hardware, w.workload, count(*) as trials
     from trials t join setups s using (setup_id) join models m using (model_id) join hardware h using (hardware_id)
     join workloads w using (workload_id) group by all"""
-_RUNS = """
-    from measurements where (select bool_and(contains(lower(concat_ws(' ', model, engine, variant, setup, workload,
-        load, hardware, trust, trial_id)), word)) from (select unnest(string_split(?, ' ')) as word))
-    order by started_at desc limit ?"""
 BY_VERSION = """
 with each as (select coalesce(variant, engine) as label, engine_version, min(started_at) as measured,
        count(*) as trials, concat_ws(' · ', model, hardware, setup, workload, load) as series,

@@ -48,7 +48,7 @@ order by abs(difference) desc limit 20""",
 from verdicts group by all order by trials desc""",
     "Launches that failed": "from failures select failed_at, setup_label, stage, error, command",
 }
-ROW = "row"
+ROW, NO_COLOUR = "row", "none"
 COLUMN_STYLE = """
 dl.columns {font-size: .82rem; margin: 0; padding: 0; line-height: 1.35}
 dl.columns dt {font-weight: 400; margin-top: .35rem}
@@ -93,7 +93,8 @@ def _result(frame: pl.DataFrame) -> None:
     _frame.table(frame.head(ROWS_SHOWN), key="sql", select=False, height="auto" if frame.height > 10 else "content")
     with st.container(horizontal=True, vertical_alignment="center"):
         text = f"{_style.count(frame.height, 'row')}, {_style.count(frame.width, 'column')}"
-        st.caption(text + (f"; the first {_style.shown(ROWS_SHOWN)} are shown" if frame.height > ROWS_SHOWN else ""))
+        text += f"; the first {_style.shown(ROWS_SHOWN)} are shown" if frame.height > ROWS_SHOWN else ""
+        st.caption(text + ("; `dyno sql` gives all that may be beyond" if frame.height == _data.ROWS_MAX else ""))
         st.space("stretch")
         _frame.download(frame, "sql", parquet=True)
 
@@ -107,10 +108,15 @@ def _chart(frame: pl.DataFrame) -> None:
     unique = next((c for c in others if frame[c].n_unique() == frame.height), ROW)
     options = [ROW, *others, *numbers]
     kind, across, up, by = st.columns(4)
-    mark = kind.selectbox("Chart", KINDS, key="chart kind")
-    x = across.selectbox("Of each", options, index=options.index(unique))
-    y = up.selectbox("Value", numbers, index=len(numbers) - 1)
-    group = by.selectbox("Colour", others, index=None, placeholder="none")
+    with kind:
+        mark = _state.choose("Chart", KINDS, "chart")
+    with across:
+        x = _state.choose("Of each", options, "x", default=unique)
+    with up:
+        y = _state.choose("Value", numbers, "y", default=numbers[-1])
+    with by:
+        colour = _state.choose("Colour", [NO_COLOUR, *others], "colour")
+    group = None if colour == NO_COLOUR else colour
     chosen = {"x": pl.int_range(1, pl.len() + 1).alias("x") if x == ROW else pl.col(x).alias("x"),
               "y": pl.col(y).alias("y")} | ({"colour": pl.col(group).cast(pl.String).alias("colour")} if group else {})
     data = frame.head(ROWS_SHOWN).select(chosen.values())

@@ -91,6 +91,23 @@ def test_a_wrong_question_gives_duckdbs_own_words_in_two_lines(home: Path, sql: 
     assert says in str(caught.value) and len(str(caught.value).splitlines()) <= 2
 
 
+def test_a_result_is_cut_where_it_is_asked_to_be(home: Path) -> None:
+    endless = "select i, i::varchar as text from range(100_000_000_000) t(i)"
+    assert reader.user_sql(home, endless, rows_max=25)["i"].to_list() == list(range(25))
+    assert reader.user_sql(home, "from trials", rows_max=1).height == 1
+    assert reader.user_sql(home, "from trials where seed = -1", rows_max=5).is_empty()
+    with pytest.raises(QueryError, match=r"more than the 50 MB .* `dyno sql`"):
+        reader.user_sql(home, "select list(i) from range(50_000_000) t(i)", memory_mb=50)
+
+
+def test_the_newest_are_found_by_all_of_the_words(home: Path) -> None:
+    rows = reader.query(home, "from measurements order by trial_id")
+    assert reader.newest(home, 9).sort("trial_id").equals(rows)
+    assert reader.newest(home, 1).height == 1
+    assert reader.newest(home, 9, ["LLAMA", "4 at once"])["concurrency"].to_list() == [4]
+    assert reader.newest(home, 9, ["llama", "vllm"]).is_empty()
+
+
 def test_types_are_plain(home: Path) -> None:
     frame = reader.user_sql(home, """select sum(output_tokens) as total, 1.50::decimal(9, 2) as d, 1 as a, 2 as a,
         interval '1 month 2 days 3 hours 4.5 seconds' as i, -interval '90 minutes' as j,
