@@ -17,6 +17,7 @@ from models.choosing.choose import choose
 from models.choosing.evidence import Evidence
 from models.choosing.question import Question
 from models.choosing.sentence import money
+from models.choosing.traffic import labelled
 from models.errors import UserError
 from warehouse import evidence as stored
 from warehouse import reader
@@ -43,7 +44,8 @@ def show(home: Path, options: Mapping[str, Any], how: Shown, here: Callable[[], 
     if options["model"] is None:
         known = reader.query(home, "select distinct name from models order by name")["name"].to_list()
         raise UserError(f"--model: say which; measured are {', '.join(known) or 'none'}. A size such as 8B will do")
-    evidence = stored.read(home, options["model"])
+    name = options["workload"]
+    evidence = stored.read(home, options["model"], name and labelled(name))
     question = asked(options, evidence, here, standard)
     answer = choose(question, evidence)
     if how.as_json:
@@ -63,8 +65,8 @@ def asked(options: Mapping[str, Any], evidence: Evidence, here: Callable[[], str
     found["hardware"] = tuple(here() if word == "this" else word for word in machines)
     found["needs"] = _words(options["needs"])
     name = options["workload"]
-    known = name in evidence.workloads or name in {c.workload_name for c in evidence.curves}
-    if name and not known and options["input_tokens"] is None and (lengths := standard(name)):
+    known = {*evidence.workloads, *(c.workload_name for c in evidence.curves)}
+    if name and labelled(name) not in known and options["input_tokens"] is None and (lengths := standard(name)):
         found["input_tokens"], found["output_tokens"] = lengths
     try:
         return Question.model_validate(found)

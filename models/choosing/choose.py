@@ -38,10 +38,14 @@ def choose(question: Question, evidence: Evidence, what_if: bool = True) -> Answ
     excluded += [_over_budget(c, question) for c in choices if c.over_budget]
     answer = Answer(question=question, workload=asked.label, sentence="", excluded=tuple(excluded), notes=asked.notes,
                     ranked=tuple(_likely([(choices[i], ordered[i]) for i in kept], question)))
-    if what_if:
-        from models.choosing import sensitivity, unmeasured
+    if what_if and kept:
+        from models.choosing import sensitivity
 
-        answer = sensitivity.added(answer, evidence, known) if kept else unmeasured.added(answer, asked, evidence)
+        answer = sensitivity.added(answer, evidence, known)
+    elif what_if:
+        from models.choosing import unmeasured  # spec sheets and prices: read only where they are needed
+
+        answer = unmeasured.added(answer, asked, evidence)
     return answer.model_copy(update={"sentence": sentence.of(answer)})
 
 

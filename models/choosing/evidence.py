@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -20,7 +19,7 @@ class Point(Record):
     """One measured trial. Rates are a second, of the whole deployment; tokens are means of a request.
 
     values: latencies by the columns of `measurements` (`ttft_from_schedule_ms_p95`), ms. intervals: 95 %, of these and
-    of the two rates, as JSON (name → [low, high], either may be null).
+    of the two rates; an end is None where it is not known.
     """
 
     trial_id: str
@@ -32,15 +31,10 @@ class Point(Record):
     input_tokens: float | None = None
     output_tokens: float | None = None
     values: dict[str, float] = Field(default_factory=dict)
-    intervals_json: str = "{}"
+    intervals: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
     trust: str = "ok"
     fatal: bool = False
     measured_at: str = ""
-
-    def interval(self, name: str) -> tuple[float | None, float | None]:
-        """95 % interval of a rate or latency; (None, None) where none was kept."""
-        low, high = json.loads(self.intervals_json).get(name) or (None, None)
-        return low, high
 
 
 class Machine(Record):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -68,7 +67,6 @@ def levels(curve: Curve) -> list[Level]:
 def _level(points: Sequence[Point]) -> Level:
     first, alone = points[0], len(points) == 1
     rates = [p.requests_per_second for p in points if p.requests_per_second]
-    kept = [json.loads(p.intervals_json) for p in points]
     names = {name for p in points for name in p.values}
     return Level(
         users=first.concurrency, rate=first.request_rate, requests_per_second=statistics.median(rates),
@@ -76,8 +74,8 @@ def _level(points: Sequence[Point]) -> Level:
         output_tokens=statistics.median([p.output_tokens for p in points if p.output_tokens]),
         values=first.values if alone else {
             n: statistics.median([p.values[n] for p in points if n in p.values]) for n in names},
-        intervals={n: (pair[0], pair[1]) for n, pair in kept[0].items() if pair} if alone else {},
-        spread=_spread(rates, [k.get("requests_per_second") for k in kept]),
+        intervals=first.intervals if alone else {},
+        spread=_spread(rates, [p.intervals.get("requests_per_second") for p in points]),
         trial_ids=tuple(p.trial_id for p in points))
 
 

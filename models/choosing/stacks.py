@@ -11,6 +11,7 @@ from models.choosing import carried as carry
 from models.choosing import eligible, traffic
 from models.choosing.answer import Excluded
 from models.choosing.carried import Carried
+from models.choosing.eligible import Refused
 from models.choosing.evidence import Curve, Evidence, PriceOf, Stack
 from models.choosing.levels import Level, column
 from models.choosing.question import Question
@@ -53,8 +54,11 @@ def usable(question: Question, asked: Traffic, evidence: Evidence, known: traffi
     found: list[Usable] = []
     excluded: list[Excluded] = []
     bounds = question.bounds
+    prices = {m.hardware_id: eligible.price(m.hardware_id, question, evidence) for m in evidence.machines}
     for stack, curves in known.by_stack(question):
-        one = _one(stack, curves, question, asked, evidence, known, bounds)
+        refusal = eligible.refused(stack, question, evidence)
+        speaks = refusal or known.curve(curves, asked)
+        one = _one(stack, speaks, prices[stack.hardware_id], question, evidence, bounds)
         if isinstance(one, Excluded):
             excluded.append(one)
         else:
@@ -89,24 +93,23 @@ def needed(question: Question, capacity: float, users: float | None) -> int:
     return max(1, count) + question.down
 
 
-def _one(stack: Stack, curves: Sequence[Curve], question: Question, asked: Traffic, evidence: Evidence,
-         known: traffic.Known, bounds: tuple[Limit, ...]) -> Usable | Excluded:
+def _one(stack: Stack, speaks: Refused | str | tuple[Curve, list[Level]], price: PriceOf | None, question: Question,
+         evidence: Evidence, bounds: tuple[Limit, ...]) -> Usable | Excluded:
+    """speaks: the curve that speaks of the traffic, or why none may."""
     machine = evidence.machine(stack.hardware_id).label
     label = f"{f'{stack.model}: ' if question.parameters else ''}{stack.setup} on {machine}"
 
     def out(kind: str, reason: str, trial_ids: Sequence[str] = ()) -> Excluded:
         return Excluded.model_validate({"setup_id": stack.setup_id, "label": label, "kind": kind, "reason": reason,
                                         "trial_ids": tuple(trial_ids)})
-    if (refusal := eligible.refused(stack, question, evidence)) is not None:
-        return out(refusal.kind, refusal.reason)
-    speaks = known.curve(curves, asked)
+    if isinstance(speaks, Refused):
+        return out(speaks.kind, speaks.reason)
     if isinstance(speaks, str):
         return out("workload", speaks)
     curve, levels = speaks
     if not levels:
         reasons = sorted({p.trust for p in curve.points if p.fatal}) or ["nothing was answered"]
         return out("verdict", f"no point can be trusted: {', '.join(reasons)}", [p.trial_id for p in curve.points])
-    price = eligible.price(stack.hardware_id, question, evidence)
     if price is None:
         tier = f" of tier {question.price_tier}" if question.price_tier else ""
         return out("price", f"no price{tier} of this hardware: dyno price --usd-per-hour …")

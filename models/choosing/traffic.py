@@ -35,7 +35,7 @@ def of(question: Question, evidence: Evidence) -> Traffic:
         same = _alike(question, evidence)
         notes = (f"{', '.join(same)} has these lengths: its measurements are used",) if same else ()
         return asked.model_copy(update={"label": label, "labels": same, "notes": notes})
-    wanted = question.workload.replace(" x", " ×").strip()
+    wanted = labelled(question.workload)
     if wanted in evidence.workloads:
         return asked.model_copy(update={"label": wanted, "labels": (wanted,)})
     scaled = sorted({c.workload for c in own(question, evidence) if c.workload_name == wanted})
@@ -51,9 +51,15 @@ def of(question: Question, evidence: Evidence) -> Traffic:
                     f" {', '.join(evidence.workloads) or 'none'}; or give mean lengths (input_tokens, output_tokens)")
 
 
+def labelled(workload: str) -> str:
+    """As the warehouse labels it: `chat ×0.05` of `chat x0.05`."""
+    return workload.replace(" x", " ×").strip()
+
+
 def own(question: Question, evidence: Evidence) -> list[Curve]:
     """The curves of the model asked for."""
-    return [c for c in evidence.curves if question.means(c.stack.model, evidence.models.get(c.stack.model))]
+    names = {name for name, size in evidence.models.items() if question.means(name, size)}
+    return [c for c in evidence.curves if c.stack.model in names]
 
 
 def _only(question: Question, evidence: Evidence) -> Traffic:

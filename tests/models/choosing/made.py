@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from models.choosing.evidence import Curve, Evidence, Machine, Point, PriceOf, Stack
 from models.planning import curves
 from models.planning.points import point
@@ -26,11 +24,11 @@ def at(users: int, alone_ms: float, each_ms: float, inputs: float, outputs: floa
     per_second = users / ((ttft + (outputs - 1) * tpot) / 1e3)
     values = {"ttft_from_schedule_ms_mean": ttft, "ttft_from_schedule_ms_p95": 1.5 * ttft, "tpot_ms_mean": tpot,
               "tpot_ms_p95": 1.25 * tpot, "ttft_ms_mean": ttft}
-    wide = [per_second * (1 - spread), per_second * (1 + spread)]
+    wide = per_second * (1 - spread), per_second * (1 + spread)
     return Point(trial_id=trial, load=f"{users} at once", concurrency=None if rate else users, request_rate=rate,
                  requests_per_second=per_second, output_tokens_per_second=per_second * outputs, input_tokens=inputs,
                  output_tokens=outputs, values=values, fatal=fatal, trust="engine_died" if fatal else "ok",
-                 intervals_json=json.dumps({"requests_per_second": wide}))
+                 intervals={"requests_per_second": wide})
 
 
 def curve(of: Stack, users: tuple[int, ...] = (1, 4, 16), alone_ms: float = 10.0, each_ms: float = 1.0,

@@ -35,7 +35,7 @@ def test_a_measured_level_carries_the_load_and_is_named() -> None:
     assert best.instances == math.ceil(10.0 / (at_16.requests_per_second or 0))
     assert best.usd_per_month == best.instances * 730.0
     assert best.usd_per_million_output_tokens == pytest.approx(best.instances / (10.0 * 50 * 3600) * 1e6)
-    low, high = at_16.interval("requests_per_second")
+    low, high = at_16.intervals["requests_per_second"]
     assert best.capacity.low and best.capacity.high and low and high
     assert best.capacity.high / best.capacity.low == pytest.approx(high / low)
 
