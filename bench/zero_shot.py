@@ -2,11 +2,12 @@
 
 Leaves every configuration (20 folds), stack (20 folds), model and GPU out in turn, learns anew from the rest and
 predicts what was left out: some ten minutes on one core. With --peer, AIConfigurator's own estimator, installed into an
-environment of its own (some 600 MB), is asked for a sample of the same rows, and both stand side by side on the rows
-that it answered. It is not left anything out: its tables of kernels were measured on these GPUs.
+environment of its own (some 600 MB), is asked for a sample of the same rows (ten seconds each), and both stand side by
+side on the rows that it answered. It is left nothing out: its tables of kernels were measured on these GPUs, with
+one version of each engine.
 
     python -m bench.zero_shot --ways configuration,model --json
-    python -m bench.zero_shot --peer --sample 100
+    python -m bench.zero_shot --peer --sample 100 --peer-seconds 1500
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def question(row: dict[str, Any], one: Measured) -> dict[str, Any]:
     sparse = stack.architecture.experts is not None
     experts = stack.chips if s.expert_parallel else 1
     return {"model_path": PEER_NAMES.get(row["model"], row["model"]), "system_name": row["system"],
-            "backend_name": row["backend"], "backend_version": row["backend_version"], "isl": row["input_tokens"],
-            "osl": row["output_tokens"], "batch_size": max(1, round(s.concurrency / stack.attention_groups)),
+            "backend_name": row["backend"], "isl": row["input_tokens"], "osl": row["output_tokens"],
+            "batch_size": max(1, round(s.concurrency / stack.attention_groups)),
             "tp_size": stack.chips // stack.attention_groups, "attention_dp_size": stack.attention_groups,
             "moe_tp_size": stack.chips // experts if sparse else None, "moe_ep_size": experts if sparse else None,
             "gemm_quant_mode": row["gemm_quant_mode"], "moe_quant_mode": row["moe_quant_mode"] if sparse else None}
@@ -79,6 +80,7 @@ def asked(questions: Sequence[dict[str, Any]], limit_s: float) -> list[dict[str,
 def beside(ours: dict[str, Sequence[Prediction]], sample: Sequence[int], limit_s: float) -> list[ErrorFigure]:
     """Ours and theirs on the rows of the sample that the peer answered."""
     every = pairs()
+    sample = sorted(sample, key=lambda place: (every[place][0]["system"], every[place][0]["backend"]))  # it loads once
     answers = asked([question(*every[place]) for place in sample], limit_s)
     both = [(place, one) for place, one in zip(sample, answers, strict=False) if "tpot_ms" in one]
     for place, one in zip(sample, answers, strict=False):
@@ -108,8 +110,8 @@ def main(argv: list[str]) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ways", default="configuration,stack,model,GPU", help="what is left out [default: all]")
     parser.add_argument("--peer", action="store_true")
-    parser.add_argument("--sample", type=int, default=100, help="rows that the peer is asked for [default: 100]")
-    parser.add_argument("--peer-seconds", type=float, default=400.0, help="until the peer is stopped")
+    parser.add_argument("--sample", type=int, default=60, help="rows that the peer is asked for [default: 60]")
+    parser.add_argument("--peer-seconds", type=float, default=900.0, help="until the peer is stopped [default: 900]")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     ways = [f"a {name}" for name in options.ways.split(",")]

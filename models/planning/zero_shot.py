@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from scipy.special import stdtrit
 
 from models.errors import UserError
 from models.identity import Record
@@ -29,6 +30,8 @@ LEAST_ROWS = 8
 NORMAL_90 = 1.645
 NOVELTIES = ("curve", "stack", "engine", "model", "chip")
 """What may be new in a question, from the least to the most; each is calibrated by leaving such groups out."""
+WHOLE = ("engine", "model", "chip")
+"""Those that a new stack has as a whole, not only in a new combination."""
 _FEW_GROUPS = 3
 _SHARES = np.linspace(0, 1, 21)
 
@@ -88,7 +91,8 @@ class ZeroShot:
         physics, found = np.log(table @ self.factors), []
         for row, one in enumerate(questions):
             news = [name for name in NOVELTIES if one.labels[name] not in self.codes[name]]
-            trusts = [self.trust[name] for name in (news or ["curve"])]
+            deciding = [name for name in news if name in WHOLE] or (["stack"] if "stack" in news else ["curve"])
+            trusts = [self.trust[name] for name in deciding]
             half = sd[row] * max(trust.stretch for trust in trusts)
             middle = physics[row] + mean[row] * min(trust.share for trust in trusts)
             low, value, high = np.exp(middle + half * np.array([-1, 0, 1]))
@@ -168,7 +172,7 @@ def _trusts(process: Process, table: Floats, values: Floats) -> dict[str, Trust]
         for group in groups:
             rows = np.flatnonzero(codes == group)
             rest = process.values
-            if name in ("engine", "model", "chip"):  # many rows: the physics must not have seen them either
+            if name in WHOLE:  # many rows: the physics must not have seen them either
                 factors = coefficients(np.delete(table, rows, 0), np.delete(values, rows))
                 rest = np.log(values / (table @ factors))
             error, sd = left_out(inverse, rest, rows)
@@ -180,11 +184,12 @@ def _trusts(process: Process, table: Floats, values: Floats) -> dict[str, Trust]
 
 
 def _trust(left: Sequence[tuple[Floats, Floats, Floats]]) -> Trust:
-    """Of groups (truths, predictions, standard deviations): the least share whose error is no more than one standard
-    error above the best one's (Breiman et al., CART, 1984), for the process has seen the groups when it learnt its
-    scales and flatters itself; and the 90 % quantile of what is then left in standard deviations."""
+    """Of groups (truths, predictions, standard deviations): the least share that is not worse than the best one by a
+    paired t-test over the groups (one-sided, 5 %), for the process has seen the groups when it learnt its scales and
+    flatters itself; and the 90 % quantile of what is then left in standard deviations."""
     costs = np.array([np.abs(true[:, None] - mean[:, None] * _SHARES).mean(0) for true, mean, _ in left])
     worse = costs - costs[:, [costs.mean(0).argmin()]]
-    share = float(_SHARES[np.argmax(worse.mean(0) <= worse.std(0, ddof=1) / np.sqrt(len(left)))])
+    allowed = stdtrit(len(left) - 1, 0.95) * worse.std(0, ddof=1) / np.sqrt(len(left))
+    share = float(_SHARES[np.argmax(worse.mean(0) <= allowed)])
     ratios = np.concatenate([np.abs(true - share * mean) / sd for true, mean, sd in left])
     return Trust(share, float(np.quantile(ratios, 0.9)))
