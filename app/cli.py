@@ -129,7 +129,8 @@ def evaluate(file: Path, dry_run: bool, fresh: bool, retry_disturbed: bool, pric
 @click.argument("query")
 @as_json
 def sql(query: str, as_json: bool) -> None:
-    """Ask the warehouse in SQL (DuckDB's dialect), read-only. `dyno sql "show tables"` lists what there is.
+    """Ask the warehouse in SQL (DuckDB's dialect), read-only. `dyno sql "show tables"` lists what there is, and
+    docs/warehouse.md tells what every column means, with worked questions.
 
     \b
     Examples:

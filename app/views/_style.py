@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable
 
 import altair as alt
 
 from app._render import number
+from models.shown import COLOURS as COLOURS
+from models.shown import LATENCIES
+from models.shown import OTHERS as OTHERS
+from models.shown import PHASES as PHASES
+from models.shown import colour as colour
 
-COLOURS = {
-    "llama-server": "#0072B2", "llama_cpp.server": "#D55E00", "llama_cpp": "#0072B2", "vllm": "#009E73",
-    "sglang": "#CC79A7", "tgi": "#E69F00",
-}
-"""Okabe and Ito's palette, which people with any colour vision tell apart, on light and on dark."""
-OTHERS = ("#56B4E9", "#8C6BB1", "#A6761D", "#66A61E")
+UNITS = LATENCIES
 MUTED = "#8c8c8c"
-PHASES = {"waiting in the client": "#E69F00", "to the first token": "#56B4E9", "decoding": "#0072B2"}
-
-UNITS = {
-    "ttft_from_schedule_ms": "TTFT", "ttft_ms": "TTFT (from sent)", "tpot_ms": "TPOT", "itl_ms": "ITL",
-    "e2e_from_schedule_ms": "E2E", "e2e_ms": "E2E (from sent)", "first_content_ms": "First content",
-    "send_delay_ms": "Send delay",
-}
-"""Latencies by name for people; TTFT and E2E count from the instant a request was meant to be sent."""
 
 TITLES = {
     "requests_per_second": "Requests/s", "output_tokens_per_second": "Output tok/s",
@@ -40,11 +31,6 @@ TITLES = {
     "usd_per_million_output_tokens": "USD per M output tokens", "usd_per_qps_hour": "USD per QPS-hour",
 }
 """All else that a chart or a table may show."""
-
-
-def colour(engine: str) -> str:
-    """The colour of an engine's server; a new one gets a colour of its own that never changes."""
-    return COLOURS.get(engine) or OTHERS[zlib.crc32(engine.encode()) % len(OTHERS)]
 
 
 def colours(engines: Iterable[str]) -> alt.Scale:

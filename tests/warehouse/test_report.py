@@ -135,10 +135,3 @@ def test_a_browser_without_network_shows_it_whole(chromium: Browser, documents: 
     assert (ink == "rgb(255, 255, 255)") == (scheme == "dark"), "charts are drawn in the text's colour"
     assert asked == [file.as_uri()] and said == []
     context.close()
-
-
-def test_colours_are_the_explorers() -> None:
-    from app.views import _style
-    from models import shown
-
-    assert _style.COLOURS == shown.COLOURS and _style.PHASES == shown.PHASES and _style.UNITS == shown.LATENCIES
