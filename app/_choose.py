@@ -12,9 +12,11 @@ import click
 from pydantic import ValidationError
 
 from app._render import dump, emit, number
+from models import slo
 from models.choosing.answer import Answer, Choice, Estimate, Figure
 from models.choosing.choose import choose
 from models.choosing.evidence import Evidence
+from models.choosing.expected import needed
 from models.choosing.question import Question
 from models.choosing.sentence import money
 from models.choosing.traffic import labelled
@@ -45,7 +47,8 @@ def show(home: Path, options: Mapping[str, Any], how: Shown, here: Callable[[], 
         known = reader.query(home, "select distinct name from models order by name")["name"].to_list()
         raise UserError(f"--model: say which; measured are {', '.join(known) or 'none'}. A size such as 8B will do")
     name = options["workload"]
-    evidence = stored.read(home, options["model"], name and labelled(name))
+    evidence = stored.read(home, options["model"], name and labelled(name), needed(slo.parse(options["limits"])),
+                           observed=how.guided or bool(options["needs"]))
     question = asked(options, evidence, here, standard)
     answer = choose(question, evidence)
     if how.as_json:

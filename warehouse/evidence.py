@@ -20,10 +20,12 @@ from warehouse import _project, reader
 VALUES = tuple(f"{name}_{statistic}" for name in LATENCIES for statistic in STATISTICS)
 
 
-def read(home: Path, model: str | None = None, workload: str | None = None) -> Evidence:
+def read(home: Path, model: str | None = None, workload: str | None = None, values: Sequence[str] = VALUES,
+         observed: bool = True) -> Evidence:
     """Reads what choose() needs: of one model (by name, or a size such as 8B), or of all; with the points of one
-    workload (by label or name), or of all.
+    workload (by label or name), or of all; and of their latencies those columns of `measurements`.
 
+    observed: read what engines were seen to do as well: needed where a question names features, and for the survey.
     Raises UserError when nothing is published, and WarehouseError when it cannot be read, or is of another dyno.
     """
     with reader.connect(home) as con:
@@ -33,9 +35,11 @@ def read(home: Path, model: str | None = None, workload: str | None = None) -> E
         return Evidence(
             models=known, workloads={r["workload"]: r["name"] for r in _rows(con, _WORKLOADS)},
             machines=tuple(Machine.model_validate(r) for r in _rows(con, _MACHINES)),
-            curves=_curves(con, wanted, workload), prices=tuple(PriceOf.model_validate(r) for r in _rows(con, _PRICES)),
+            curves=_curves(con, wanted, workload, values),
+            prices=tuple(PriceOf.model_validate(r) for r in _rows(con, _PRICES)),
             capabilities=tuple(Capability.model_validate(r) for r in _rows(con, _CAPABILITIES)),
-            observed=tuple(Observed.model_validate(r) for sql in _OBSERVED for r in _rows(con, sql)),
+            observed=tuple(Observed.model_validate(r) for sql in (_OBSERVED if observed else ())
+                           for r in _rows(con, sql)),
             shapes={r["name"]: shape for r in _rows(con, _SHAPES) if (shape := _shape(r))})
 
 
@@ -47,7 +51,8 @@ def _shape(row: dict[str, Any]) -> Architecture | None:
         return None
 
 
-def _curves(con: duckdb.DuckDBPyConnection, wanted: Sequence[str], workload: str | None) -> tuple[Curve, ...]:
+def _curves(con: duckdb.DuckDBPyConnection, wanted: Sequence[str], workload: str | None, values: Sequence[str],
+            ) -> tuple[Curve, ...]:
     """Those of other workloads are without points and fits, so that a stack can be said to have been measured."""
     fits: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     names = ", ".join(map(_quoted, wanted)) or "''"
@@ -59,20 +64,23 @@ def _curves(con: duckdb.DuckDBPyConnection, wanted: Sequence[str], workload: str
     points: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
     for row in _rows(con, _SEEN.format(names=names)):
         points[row["setup_id"], row["workload"], row["name"]] = []
-    for row in _rows(con, _POINTS.format(names=names, of=f"and v.workload {of}")):
+    kept = [name for name in _project.INTERVALS if name in ("requests_per_second", *values)]
+    places = ", ".join(f"{2 * i + 1}, {2 * i + 2}" for i, name in enumerate(_project.INTERVALS) if name in kept)
+    columns = ", ".join(f"v.{name}" for name in values)
+    for row in _rows(con, _POINTS.format(names=names, of=f"and v.workload {of}", values=columns, places=places)):
         key = row.pop("setup_id"), row.pop("workload"), row.pop("workload_name")
-        points[key].append(_point(row))
+        points[key].append(_point(row, values, kept))
     return tuple(Curve(stack=stacks[setup], workload=label, workload_name=name, points=tuple(found),
                        fits_json=fits.get((setup, label), {}))  # type: ignore[arg-type]
                  for (setup, label, name), found in points.items())
 
 
-def _point(row: dict[str, Any]) -> Point:
+def _point(row: dict[str, Any], values: Sequence[str], kept: Sequence[str]) -> Point:
     """Not validated again: the columns have these types, and there may be tens of thousands."""
-    values = {name: value for name in VALUES if (value := row.pop(name)) is not None}
+    known = {name: value for name in values if (value := row.pop(name)) is not None}
     ends = row.pop("intervals") or ()
-    intervals = dict(zip(_project.INTERVALS, zip(ends[::2], ends[1::2], strict=True), strict=False))
-    return Point.model_construct(values=values, intervals=intervals, **row)
+    intervals = dict(zip(kept, zip(ends[::2], ends[1::2], strict=True), strict=False))
+    return Point.model_construct(values=known, intervals=intervals, **row)
 
 
 def _quoted(text: str) -> str:
@@ -117,13 +125,14 @@ _FITS = """
     from calibrations c
     where c.setup_id in (select setup_id from setups join models m using (model_id) where m.name in ({names})) {of}
     group by c.setup_id, c.workload, c.quantity"""
-_POINTS = f"""
+_POINTS = """
     select v.setup_id, v.workload, v.workload_name, v.trial_id, v.load, v.concurrency, v.request_rate,
            v.requests_per_second, v.output_tokens_per_second, v.input_tokens_mean as input_tokens,
-           v.output_tokens_mean as output_tokens, {', '.join(f'v.{name}' for name in VALUES)}, v.trust, v.fatal,
-           strftime(v.started_at, '%Y-%m-%dT%H:%M:%S') as measured_at, f.intervals
-    from measurements v join _measured f using (trial_id) where v.model in ({{names}}) {{of}}
-    order by v.started_at, v.trial_id"""  # noqa: S608 (names of this module)
+           v.output_tokens_mean as output_tokens, {values}, v.trust, v.fatal,
+           strftime(v.started_at, '%Y-%m-%dT%H:%M:%S') as measured_at,
+           list_select(f.intervals, [{places}]) as intervals
+    from measurements v join _measured f using (trial_id) where v.model in ({names}) {of}
+    order by v.started_at, v.trial_id"""
 _ANSWERS = """
     select v.engine, v.variant, '{feature}' as feature, count(*) as trials, avg(v.output_valid_share) as share,
            arg_max(v.trial_id, v.output_valid_share) as trial_id, 'answers that were valid' as about

@@ -26,6 +26,13 @@ BETWEEN = 24
 """Places between two levels at which a curve is looked at."""
 
 
+def needed(limits: Sequence[Limit]) -> tuple[str, ...]:
+    """Columns of latencies that an answer needs: of the limits, those shown, and the means that lengths are carried
+    over by."""
+    names = dict.fromkeys([*map(column, limits), *SHOWN])
+    return tuple(names | dict.fromkeys(f"{name.rpartition('_')[0]}_mean" for name in names))
+
+
 def expected(curve: Curve, levels: Sequence[Level], limits: Sequence[Limit], rate: float,
              users: float | None) -> dict[str, Figure]:
     """Latencies by column of `measurements`, ms, of one instance that serves `rate` requests a second (or so many users

@@ -10,7 +10,6 @@ from models.choosing.evidence import Curve
 from models.choosing.levels import Z_90, Interval, Level, levels
 from models.planning.points import Prediction
 from models.planning.priors import CurveQuantity
-from models.planning.transfer import Mix, transfer
 
 QUANTITIES: tuple[CurveQuantity, ...] = ("throughput", "tpot", "ttft")
 
@@ -30,6 +29,8 @@ def carried_over(curves: Sequence[Curve], label: str, input_tokens: float | None
     if len(usable) < 2:
         return (f"was not measured with {label}, only with {measured}; carrying lengths over takes two workloads with"
                 " two load levels each")
+    from models.planning.transfer import Mix, transfer  # SciPy takes long to import, and most answers need none of it
+
     near, near_levels, _ = min(usable, key=lambda one: abs(math.log(one[2][0] / input_tokens))
                                + abs(math.log(one[2][1] / output_tokens)))
     mixes = {q: [Mix(input_tokens=m[0], output_tokens=m[1], fit=fit) for c, _, m in usable if (fit := c.fit(q))]
