@@ -47,7 +47,7 @@ def show(home: Path, options: Mapping[str, Any], how: Shown, here: Callable[[], 
         known = reader.query(home, "select distinct name from models order by name")["name"].to_list()
         raise UserError(f"--model: say which; measured are {', '.join(known) or 'none'}. A size such as 8B will do")
     name = options["workload"]
-    evidence = stored.read(home, options["model"], name and labelled(name), needed(slo.parse(options["limits"])),
+    evidence = stored.read(home, options["model"], name and labelled(name), needed(_limits(options["limits"])),
                            observed=how.guided or bool(options["needs"]))
     question = asked(options, evidence, here, standard)
     answer = choose(question, evidence)
@@ -78,6 +78,13 @@ def asked(options: Mapping[str, Any], evidence: Evidence, here: Callable[[], str
         where = str(first["loc"][0]) if first["loc"] else ""
         flag = f"--{_FLAGS.get(where, where).replace('_', '-')}: " if where else ""
         raise UserError(f"{flag}{str(first['msg']).removeprefix('Value error, ')}") from None
+
+
+def _limits(text: str) -> tuple[slo.Limit, ...]:
+    try:
+        return slo.parse(text)
+    except UserError as error:
+        raise UserError(f"--slo: {error}") from None
 
 
 def _words(text: str | None) -> tuple[str, ...]:
