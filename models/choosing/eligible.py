@@ -80,7 +80,8 @@ def price(hardware_id: str, question: Question, evidence: Evidence) -> PriceOf |
     found = next((p for p in mine if (p.tier.lower() == tier if tier else p.tier != SPOT)), None)
     if found is None:
         return None
-    return found.model_copy(update={"price_usd_per_hour": found.price_usd_per_hour * question.price_factor})
+    factor = question.price_factor if question.price_factor_on in (None, hardware_id) else 1.0
+    return found.model_copy(update={"price_usd_per_hour": found.price_usd_per_hour * factor})
 
 
 def check(question: Question, evidence: Evidence) -> None:

@@ -45,7 +45,8 @@ class Question(Record):
     kl_nats_max: float | None = Field(default=None, ge=0, description="divergence from the unquantised model allowed")
     budget_usd_per_month: float | None = Field(default=None, gt=0)
     price_tier: Identifier | None = None
-    price_factor: float = Field(default=1.0, gt=0, description="what if all prices were so many times as high")
+    price_factor: float = Field(default=1.0, gt=0, description="what if prices were so many times as high")
+    price_factor_on: Identifier | None = Field(default=None, description="of one machine only, by hardware_id")
     down: int = Field(default=0, ge=0, description="instances that may be down while the limits are kept")
     headroom: float = Field(default=0.0, ge=0, lt=10, description="share of the load that must fit on top of it")
 

@@ -1,8 +1,11 @@
-"""What would change the answer: the same question asked again with other traffic, limits, prices and quality."""
+"""What would change the answer: the same question asked again with other traffic, limits, price and quality.
+
+The price is that of the winner's hardware: if all prices rose alike, the cheapest would stay the cheapest.
+"""
 
 from __future__ import annotations
 
-from models.choosing.answer import Answer, Change
+from models.choosing.answer import Answer, Change, Choice
 from models.choosing.choose import winner
 from models.choosing.evidence import Evidence
 from models.choosing.question import Question
@@ -17,7 +20,7 @@ def added(answer: Answer, evidence: Evidence, known: Known) -> Answer:
     if best is None:
         return answer
     changes, unchanged = [], []
-    for what, asked in variants(answer):
+    for what, asked in variants(answer.question, best):
         again = winner(asked, evidence, known)
         if again is not None and again.stack.setup_id == best.stack.setup_id:
             unchanged.append(what)
@@ -29,18 +32,16 @@ def added(answer: Answer, evidence: Evidence, known: Known) -> Answer:
     return answer.model_copy(update={"changes": tuple(changes), "unchanged": tuple(unchanged)})
 
 
-def variants(answer: Answer) -> list[tuple[str, Question]]:
+def variants(asked: Question, best: Choice) -> list[tuple[str, Question]]:
     """Each what-if in words, and the question that it makes."""
-    asked, best = answer.question, answer.best
     found: list[tuple[str, dict[str, object]]] = []
     if asked.request_rate is not None:
         found.append(("traffic ×2", {"request_rate": asked.request_rate * TRAFFIC}))
     if asked.concurrency is not None:
         found.append(("traffic ×2", {"concurrency": asked.concurrency * TRAFFIC}))
     stricter = " ".join(f"{x.metric}<={x.at_most * STRICTER:.6g}" for x in asked.bounds)
-    found += [("limits 20 % lower", {"limits": stricter}),
-              ("prices 30 % higher", {"price_factor": asked.price_factor * DEARER})]
-    floor = best.stack.kl_nats if best else None
-    if floor:
+    dearer = {"price_factor": DEARER, "price_factor_on": best.machine.hardware_id}
+    found += [("limits 20 % lower", {"limits": stricter}), (f"{best.machine.label} 30 % dearer", dearer)]
+    if floor := best.stack.kl_nats:
         found.append((f"quality: divergence below {floor:.2g} nats", {"kl_nats_max": floor * 0.999}))
     return [(what, asked.model_copy(update=update)) for what, update in found]

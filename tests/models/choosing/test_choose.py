@@ -116,7 +116,17 @@ def test_what_would_change_the_answer_is_asked_again() -> None:
     assert answer.best is not None and answer.best.stack.quantization == "B"
     assert {c.what: c.setup_id for c in answer.changes} == {
         "limits 20 % lower": "setup-A", "quality: divergence below 0.1 nats": "setup-A"}
-    assert set(answer.unchanged) == {"traffic ×2", "prices 30 % higher"}
+    assert set(answer.unchanged) == {"traffic ×2", "box 30 % dearer"}
+
+
+def test_a_dearer_machine_may_lose_to_another() -> None:
+    other = made.MACHINE.model_copy(update={"hardware_id": "h2", "name": "other box"})
+    seen = made.evidence(made.curve(made.stack("A")), made.curve(made.stack("B", hardware_id="h2"), alone_ms=10.1))
+    seen = seen.model_copy(update={"machines": (made.MACHINE, other), "prices": (
+        *seen.prices, seen.prices[0].model_copy(update={"hardware_id": "h2", "price_usd_per_hour": 1.2}))})
+    answer = choose(ask(seen), seen)
+    assert answer.best is not None and answer.best.machine.name == "box"
+    assert [(c.what, c.setup_id) for c in answer.changes] == [("box 30 % dearer", "setup-B")]
 
 
 def test_the_probability_of_being_cheaper_is_that_of_draws() -> None:
