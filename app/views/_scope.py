@@ -45,7 +45,7 @@ def current(limits: bool = True) -> Scope | None:
         engines = sorted(rows["engine_shown"].unique())
         formats = sorted(rows["quantization"].unique())
         if len(engines) > 1 or len(formats) > 1:
-            with st.expander("Show only"):
+            with st.expander("Show only", expanded=any(_state.wanted(k) for k in ("engine_shown", "quantization"))):
                 rows = _only(_only(rows, "engine_shown", "Engines", engines), "quantization", "Quantisations", formats)
     return Scope(rows, model, workload, hardware, bounds)
 
@@ -69,5 +69,5 @@ def _limits() -> tuple[slo.Limit, ...]:
 
 
 def _only(rows: pl.DataFrame, column: str, label: str, options: list[str]) -> pl.DataFrame:
-    chosen = st.pills(label, options, selection_mode="multi", key=f"only {column}")
+    chosen = _state.several(label, options, column)
     return rows.filter(pl.col(column).is_in(chosen)) if chosen else rows

@@ -150,8 +150,8 @@ def _timeline(requests: pl.DataFrame, row: dict[str, Any]) -> None:
 def _requests(requests: pl.DataFrame, trial_id: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("**Requests**")
-        phase = st.pills("Phase", PHASES, selection_mode="multi", label_visibility="collapsed", key="phase")
-        failed = st.toggle("only failed", key="only failed")
+        phase = _state.several("Phase", PHASES, "phase")
+        failed = _state.flag("only failed", "failed")
         st.space("stretch")
         _frame.download(requests, f"requests-{trial_id}", parquet=True)
     rows = requests.filter(pl.col("phase").is_in(phase)) if phase else requests
