@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from bench import _dyno, _scale_data, _scale_explorer
@@ -51,7 +52,7 @@ def main() -> int:
     home = given.home or Path(tempfile.mkdtemp(prefix="dyno-scale-"))
     os.environ["DYNO_HOME"] = str(home)
     try:
-        lines = [*_made(home, given.trials, given.requests), *_commands(), *_pages(), *_browser(home)]
+        lines = list(_heard(_made(home, given.trials, given.requests), _commands(), _pages(), _browser(home)))
     except DynoError as error:
         print(error, file=sys.stderr)
         return 2
@@ -60,6 +61,13 @@ def main() -> int:
             shutil.rmtree(home)
     print(json.dumps([line.flat() for line in lines], indent=1) if given.json else table(lines))
     return 0
+
+
+def _heard(*parts: Iterator[Line]) -> Iterator[Line]:
+    """Each line as it comes, said aloud: the whole takes a while."""
+    for line in chain(*parts):
+        _said(f"  {line.row}: {line.figure} {line.measured:.4g}{' NO' if line.met is False else ''}")
+        yield line
 
 
 def _made(home: Path, trials: int, requests: int) -> Iterator[Line]:
