@@ -17,7 +17,8 @@ from models.planning.points import point
 from models.summary import LATENCIES, STATISTICS
 from warehouse import _project, _schema, writer
 
-TRIALS_PER_SETUP, BATCH = 20, 4000
+TRIALS_PER_SETUP, SETUPS_PER_EVALUATION, BATCH = 20, 20, 4000
+"""An evaluation is of one model on one machine, and its trials follow one another."""
 SPREAD = dict(zip(STATISTICS, (1.0, 0.94, 1.35, 1.6, 2.4), strict=True))
 """Statistics of a latency relative to its mean."""
 MODELS = (("Qwen/Qwen3-8B", 8.2e9), ("meta-llama/Llama-3.1-8B-Instruct", 8.0e9), ("Qwen/Qwen3-0.6B", 0.6e9),
@@ -101,7 +102,8 @@ def _random(*salt: str) -> str:
 _SETUPS = f"""
 create temp table made_setups as
 with drawn as (
-    select i as no, floor($models * {_random('i', "'m'")} ** 2)::int as m, floor(12 * {_random('i', "'h'")})::int as h,
+    select i as no, i // {SETUPS_PER_EVALUATION} as v, floor($models * {_random('v', "'m'")} ** 2)::int as m,
+           floor(12 * {_random('v', "'h'")})::int as h,
            floor(3 * {_random('i', "'q'")})::int as q, (array[1, 4, 16, 64, 256])[1 + i % 5] as slots
     from range($setups) t(i)
 ),
@@ -137,7 +139,8 @@ select no, s.*, 't' || substr(md5('t' || no), 1, 15) as trial_id, e as engine_no
        base_ttft_ms * (0.4 + input_tokens / 800) * (0.95 + 0.1 * {_random('no', "'ttft'")})
            + greatest(0, users - max_sequences) / max_sequences * output_tokens * tpot_ms as ttft_ms,
        ttft_ms + tpot_ms * output_tokens as e2e_ms, users / e2e_ms * 1e3 as requests_per_second,
-       $requests * e2e_ms / 1e3 / users as window_s
+       $requests * e2e_ms / 1e3 / users as window_s,
+       timestamp '2026-01-01' + to_seconds((no * 300)::bigint) as started_at
 from (select no, k, s, (k // 10 + s) % {len(WORKLOADS)} as w, k % 10 as l from spread)
 join (select no as s, * exclude (no) from made_setups) s using (s)"""
 
@@ -181,7 +184,7 @@ select m.trial_id, m.setup_id, 'e' || m.engine_no as engine_id, m.workload_id, m
        coalesce(m.concurrency || ' at once', m.request_rate || ' a second') as load,
        case when m.request_rate is not null then 'poisson' end as arrivals, 480 as requests_planned,
        10 as warmup_requests,
-       m.no as seed, 0 as repeat, timestamp '2026-01-01' + to_seconds((m.no * 300)::bigint) as started_at,
+       m.no as seed, 0 as repeat, m.started_at,
        m.window_s as duration_s, m.window_s, 478 as requests_ok, 2 as requests_failed, 8 as threads,
        8192 as context_tokens, 12.5 as ready_s, 200.0 as memory_bandwidth_gb_s, 0.4 as client_cpu_s,
        ['serve', '--model', m.model_id, '--max-num-seqs', m.max_sequences::varchar] as argv, '{{}}' as environment,
@@ -236,7 +239,7 @@ _REQUESTS = f"""
 insert into requests by name
 with rows as (
     select trial_id, no, unnest(range($requests))::int as i, users, ttft_ms, tpot_ms, e2e_ms, input_tokens,
-           output_tokens
+           output_tokens, started_at
     from made where no between $first and $last order by no
 ),
 drawn as (
@@ -253,16 +256,18 @@ select trial_id, i as request_index, i as session, 0 as turn,
        input_tokens + (u3 * 9)::int as input_tokens,
        0 as cached_tokens, tokens as output_tokens, 'usage' as output_tokens_source, planned as planned_ns,
        sent as sent_ns, first - 1000 as first_byte_ns, first as first_content_ns, first as first_token_ns,
-       last as last_token_ns, last + 100000 as done_ns, case when u1 < 0.004 then 'http_error' else 'ok' end as outcome,
+       last as last_token_ns, last + 100000 as done_ns, started_at as trial_started_at,
+       case when u1 < 0.004 then 'http_error' else 'ok' end as outcome,
        200 as http_status, 'length' as finish_reason
 from drawn"""
 _TELEMETRY = f"""
 insert into telemetry
 with rows as (
-    select trial_id, no, window_s, unnest(range(100)) as j from made where no between $first and $last order by no
+    select trial_id, no, window_s, started_at, unnest(range(100)) as j
+    from made where no between $first and $last order by no
 )
 select trial_id, ((j // 5) * window_s / 20 * 1e9)::bigint,
        (['host', 'engine', 'engine', 'client', 'gauges'])[1 + j % 5],
        (['cpu_percent', 'cpu_percent', 'rss_bytes', 'cpu_percent', 'requests_running'])[1 + j % 5],
-       100 * {_random('no', 'j')} * (case when j % 5 = 2 then 1e7 else 1 end)
+       100 * {_random('no', 'j')} * (case when j % 5 = 2 then 1e7 else 1 end), started_at
 from rows"""

@@ -53,9 +53,10 @@ def store_bundle(con: duckdb.DuckDBPyConnection, home: Path, bundle: Bundle, sha
     for position, verdict in enumerate(measurement.verdicts):
         row = verdict.model_dump() | {"trial_id": measurement.trial_id, "position": position}
         upsert(con, "verdicts", row)
-    _append(con, "requests", bundle.requests.drop("chunk_ns").select(key, pl.all()))
-    _append(con, "chunk_timings", bundle.requests.select(key, "request_index", "chunk_ns"))
-    _append(con, "telemetry", bundle.telemetry.select(key, pl.all()))
+    began = pl.lit(utc(measurement.started_at)).alias("trial_started_at")
+    _append(con, "requests", bundle.requests.drop("chunk_ns").select(key, pl.all(), began))
+    _append(con, "chunk_timings", bundle.requests.select(key, "request_index", "chunk_ns", began))
+    _append(con, "telemetry", bundle.telemetry.select(key, pl.all(), began))
 
 
 def store_failure(con: duckdb.DuckDBPyConnection, name: str, failure: Failure) -> None:

@@ -98,27 +98,36 @@ def newest(home: Path, limit: int, words: Sequence[str] = ()) -> pl.DataFrame:
 
     They are found by what is looked at alone; only those found are then read with all of their columns.
     """
+    names = "concat_ws(' ', model, engine, variant, setup, workload, load, hardware, trust, trial_id)"
+    said = f"(select trial_id, started_at, lower({names}) as said from measurements)" if words else "trials"  # noqa: S608
     holds = " and ".join(["true", *("contains(said, ?)" for _ in words)])
     return query(home, f"""
-        with said as (
-            select trial_id, started_at, lower(concat_ws(' ', model, engine, variant, setup, workload, load, hardware,
-                trust, trial_id)) as said from measurements),
-        found as (select trial_id from said where {holds} order by started_at desc, trial_id limit ?)
+        with found as (select trial_id from {said} where {holds} order by started_at desc, trial_id limit ?)
         from measurements semi join found using (trial_id) order by started_at desc, trial_id""",  # noqa: S608
                  [*map(str.lower, words), limit])
 
 
 def requests(home: Path, trial_id: str) -> pl.DataFrame:
     """Returns the requests of a trial with the columns of `models.frames.REQUESTS`."""
-    frame = query(home, """from requests left join chunk_timings using (trial_id, request_index)
-                           where trial_id = ? order by request_index""", [trial_id])
+    rows = "requests left join chunk_timings using (trial_id, trial_started_at, request_index)"
+    frame = _of_trial(home, trial_id, rows, "request_index")
     return frame.select(pl.col(n).cast(t) for n, t in REQUESTS.items())
 
 
 def telemetry(home: Path, trial_id: str) -> pl.DataFrame:
     """Returns the telemetry of a trial with the columns of `models.frames.TELEMETRY`."""
-    frame = query(home, "from telemetry where trial_id = ? order by at_ns", [trial_id])
+    frame = _of_trial(home, trial_id, "telemetry", "at_ns")
     return frame.select(pl.col(n).cast(t) for n, t in TELEMETRY.items())
+
+
+def _of_trial(home: Path, trial_id: str, rows: str, order: str) -> pl.DataFrame:
+    """A trial's rows, found by when it began (step 0016): as a value, which DuckDB holds against each stretch of rows
+    before it reads it."""
+    with connect(home) as con:
+        began = con.execute("select started_at from trials where trial_id = ?", [trial_id]).fetchone()
+        return _user_sql.to_polars(con.execute(
+            f"from {rows} where trial_id = ? and trial_started_at = ? order by {order}",
+            [trial_id, began and began[0]]))
 
 
 def bundle_of(home: Path, trial: str) -> Bundle:
