@@ -32,14 +32,15 @@ def command(home: Path, port: int, browser: bool = False) -> tuple[list[str], di
 
 def run(port: int | None, browser: bool) -> int:
     """Becomes the explorer; returns only when it could not. Raises UserError when the port asked for is taken."""
-    argv, environment = command(paths.home(), _free(port), browser)
+    argv, environment = command(paths.home(), free(port), browser)
     os.environ.update(environment)
     sys.stdout.flush()
     os.execv(argv[0], argv)  # noqa: S606
     return 1
 
 
-def _free(port: int | None) -> int:
+def free(port: int | None) -> int:
+    """The port asked for, or the next free one. Raises UserError when it is taken, or all are."""
     if port is not None:
         if _taken(port):
             raise UserError(f"port {port} is in use; leave --port out to take the next free one from {FIRST_PORT}")

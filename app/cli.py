@@ -18,6 +18,7 @@ from app.cli_plan import plan
 from app.cli_prices import prices
 from app.cli_quality import quality
 from app.cli_report import report
+from app.cli_up import start, up, worker
 from models.errors import DynoError, UserError
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ cli.add_command(report)
 cli.add_command(deploy)
 cli.add_command(choose)
 cli.add_command(prices)
+cli.add_command(up)
+cli.add_command(worker)
+cli.add_command(start)
 
 
 @cli.command()

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.tasks import Task
 
 from engines import launch
 from engines._hardware import host_info
-from flows import preflight, reporting
+from flows import devices, preflight, reporting
 from flows.calibrate import refit
 from flows.measure import failure, measure_setup
 from flows.publish import store
 from flows.report import Report
 from models import experiment as experiments
-from models.errors import DynoError, EngineError
-from models.experiment import Expansion
+from models import paths
+from models.errors import BuildFailed, DynoError, EngineError
+from models.experiment import Expansion, Experiment
 from models.progress import Progress, silent
 from models.records import HostInfo, Measurement
 from models.specs import Setup, Trial
 from warehouse import bundles
 
+ATTEMPTS = 3
+"""How often a run is begun again after its host went away; a host that dies of it each time will not get better."""
+_UNREACHED = re.compile(r"timed? ?out|connection (refused|reset|aborted|error)|name resolution|unreachable"
+                        r"|resolve host", re.IGNORECASE)
 _watcher: Progress = silent
 _points = (0, 1)
 """Points finished and points to measure in this run."""
@@ -40,14 +48,16 @@ def told(step: str, done: float | None = None, detail: str = "") -> None:
     _watcher(step, done, detail)
 
 
-@task(name="provision", cache_policy=NO_CACHE)
-def provision(setup: Setup, home: Path) -> None:
-    """Builds or installs the engine and makes the checkpoint, both cached. A failure is stored and raised."""
-    try:
-        launch.prepare(setup, told)
-    except EngineError as error:
-        bundles.write_failure(home, failure(setup, "build", error), None)
-        raise
+def _network(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    """Whether a build failed on its way to a registry: nothing was measured yet, so asking again is honest."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, BuildFailed) and bool(_UNREACHED.search(error.log_tail))
+
+
+@task(name="provision", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=_network)
+def provision(setup: Setup) -> None:
+    """Builds or installs the engine and makes the checkpoint, both cached."""
+    launch.prepare(setup, told)
 
 
 @task(name="measure", cache_policy=NO_CACHE, retries=0)
@@ -76,22 +86,71 @@ def _point(step: str, done: float | None = None, detail: str = "") -> None:
 @flow(name="measure setup", flow_run_name="{label}", validate_parameters=False)
 def one_setup(label: str, setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeout_s: float,
               with_quality: bool) -> list[str]:
-    """One engine launch and every point on it."""
-    provision(setup, home)
+    """One engine launch and every point on it. A failure is stored and raised."""
+    try:
+        provision(setup)
+    except EngineError as error:
+        bundles.write_failure(home, failure(setup, "build", error), None)
+        raise
     return measure(setup, trials, home, host, timeout_s, with_quality)
 
 
-@flow(name="evaluate", flow_run_name="evaluate {name}", validate_parameters=False)
-def evaluate(name: str, source: str, raw: dict[str, object], home: Path,
-             again: preflight.Again = "none") -> Report:
-    """Measures what an experiment (plain data, as in its file) asks for and has no bundle yet, then publishes."""
-    logger = get_run_logger()
-    experiment = experiments.parse(raw, source)
+def _run_name() -> str:
+    given = runtime.flow_run.parameters.get("experiment")
+    return f"evaluate {given.name if isinstance(given, Experiment) else (given or {}).get('name', '')}"
+
+
+@flow(name="evaluate", flow_run_name=_run_name, validate_parameters=False)
+def evaluate(experiment: Experiment, source: str = "Prefect", again: preflight.Again = "none",
+             home: Path | None = None) -> Report:
+    """Measures what an experiment asks for and has no bundle yet, then publishes.
+
+    One evaluation at a time on a machine: it waits for others. Pool `cpu` leaves this machine's GPUs alone.
+
+    Args:
+        experiment: as an experiment file has it (`dyno evaluate --help`).
+        source: where it came from, for messages.
+        again: what is measured again although it has a result: nothing, points that were disturbed, or all.
+        home: where results are kept; empty: DYNO_HOME of the worker.
+    """
+    if (runtime.flow_run.run_count or 1) > ATTEMPTS:
+        raise DynoError(f"given up: begun {ATTEMPTS} times, and its host went away each time")
+    home = Path(home or paths.home())
+    experiment = _for_this_pool(experiments.parse(_plain(experiment), source))
     expansion = preflight.plan(experiment, source)
-    todo = preflight.pending(expansion, home, again)
-    report = Report(name, reused=len(expansion.trials) - len(todo.trials), skipped=expansion.skipped)
     for skip in expansion.skipped:
-        logger.warning("cannot be measured: %s: %s: %s", skip.label, skip.field, skip.reason)
+        get_run_logger().warning("cannot be measured: %s: %s: %s", skip.label, skip.field, skip.reason)
+    with devices.alone((s for s, _ in expansion.by_setup()), _waits):
+        report = _measure_all(experiment, expansion, home, again)
+    report.unforeseen = [one.text for one in refit(home).surprises]
+    _artifact(experiment.name, expansion, home)
+    reporting.publish(experiment, source, expansion, home)
+    return _ended(report)  # type: ignore[return-value]  # a caller gets the report: Prefect takes it out of the state
+
+
+def _ended(report: Report) -> State[Report]:
+    return Completed(name="Incomplete" if report.failed else "Completed", message=report.summary, data=report)
+
+
+def _plain(experiment: object) -> object:
+    """A run that a server started has JSON where a call has the record."""
+    return experiment.model_dump(mode="json", exclude_none=True) if isinstance(experiment, Experiment) else experiment
+
+
+def _for_this_pool(experiment: Experiment) -> Experiment:
+    cpu_only = runtime.deployment.name == "cpu" and experiment.hardware == "this"
+    return experiment.model_copy(update={"hardware": "cpu"}) if cpu_only else experiment
+
+
+def _waits(step: str, done: float | None = None, detail: str = "") -> None:
+    get_run_logger().info("%s: %s", step, detail)
+    told(step, done, detail)
+
+
+def _measure_all(experiment: Experiment, expansion: Expansion, home: Path, again: preflight.Again) -> Report:
+    """What lies in bundles is looked up only now: another evaluation may have measured it while this one waited."""
+    todo = preflight.pending(expansion, home, again)
+    report = Report(experiment.name, reused=len(expansion.trials) - len(todo.trials), skipped=expansion.skipped)
     global _points
     _points = (0, max(1, len(todo.trials)))
     host = host_info()
@@ -100,9 +159,6 @@ def evaluate(name: str, source: str, raw: dict[str, object], home: Path,
                           experiment.quality, return_state=True)
         _note(report, setup, state)
         store(home, setup.hardware)
-    report.unforeseen = [one.text for one in refit(home).surprises]
-    _artifact(name, expansion, home)
-    reporting.publish(experiment, source, expansion, home)
     return report
 
 

@@ -14,7 +14,7 @@ from engines._hardware import detect
 from models.errors import DynoError, Unsupported, UserError
 from models.experiment import EngineEntry, Expansion, Experiment, Resolvers, expand
 from models.progress import silent
-from models.specs import HardwareSpec, Trial
+from models.specs import HardwareSpec, Load, Trial, Workload
 from models.verdicts import DISTURBED
 from warehouse import bundles
 from workloads import catalogue, schedule
@@ -72,9 +72,16 @@ def reachable(expansion: Expansion, source: str) -> None:
 
 @functools.cache
 def _hardware(name: str) -> HardwareSpec:
-    if name != "this":
-        raise UserError(f"{name!r} is not a hardware target known here; `this` is the machine the run is on")
-    return detect()
+    if name not in ("this", "cpu"):
+        raise UserError(f"{name!r} is not a hardware target known here; `this` is the machine the run is on, `cpu` the "
+                        "same without its GPUs; other machines take part through their work pools (dyno start --help)")
+    return detect("cpu" if name == "cpu" else None)
+
+@functools.lru_cache(maxsize=4096)
+def _longest_tokens(workload: str, load: str, seed: int) -> int:
+    """Of a schedule, which setups and repeats have in common. As JSON: a record with a mapping in it has no hash."""
+    return schedule.plan(Workload.model_validate_json(workload), Load.model_validate_json(load), seed).longest_tokens
+
 
 
 def _quantization(name: str) -> str:
@@ -95,7 +102,7 @@ def _fits(trial: Trial) -> None:
     context = batching.context_tokens or (shape.context_tokens if shape else None)
     if context is None:
         return
-    longest = schedule.plan(trial.workload, trial.load, trial.seed).longest_tokens
+    longest = _longest_tokens(trial.workload.model_dump_json(), trial.load.model_dump_json(), trial.seed)
     if longest > context:
         raise Unsupported("workloads", f"{trial.workload.label} asks for up to {longest} tokens, prompt and answer,"
                           f" but the context of {trial.setup.model.name} is {context}: lower the workload's scale, or"

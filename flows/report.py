@@ -18,3 +18,11 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     unforeseen: list[str] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """What came of it, in a line."""
+        parts = [f"{len(self.measured)} measured", f"{self.reused} measured before" if self.reused else "",
+                 f"{len(self.skipped)} cannot be measured" if self.skipped else "",
+                 f"{len(self.failed)} setups failed: {'; '.join(self.failed)}" if self.failed else ""]
+        return ", ".join(filter(None, parts))

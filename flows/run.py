@@ -38,8 +38,7 @@ def run_evaluation(experiment: Experiment, source: str, expansion: Expansion, ho
 
     evaluate.watch(progress)
     with server.recorded(home, progress):
-        return evaluate.evaluate(experiment.name, source, experiment.model_dump(mode="json", exclude_none=True), home,
-                                 again)
+        return evaluate.evaluate(experiment, source, again, home)
 
 
 def ensure_published(home: Path, hardware: dict[str, HardwareSpec]) -> None:

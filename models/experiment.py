@@ -21,6 +21,8 @@ from models.specs import Batching, EngineSpec, HardwareSpec, Load, ModelSpec, Re
 
 T = TypeVar("T")
 R = TypeVar("R")
+TRIALS_MAX = 50_000
+"""Combinations that one file may have: listing them all takes seconds, measuring them weeks."""
 
 
 class EngineEntry(Record):
@@ -38,6 +40,7 @@ class EngineEntry(Record):
     quantizations: tuple[str, ...] | None = None
     kv_types: tuple[str, ...] | None = None
     batching: tuple[Batching, ...] | None = None
+    pools: tuple[str, ...] = Field(default=(), description="work pools whose machines it is for; none: every one")
 
 
 class LoadGrid(Record):
@@ -96,6 +99,8 @@ class Experiment(Record):
     workloads: tuple[str | dict[str, object], ...] = Field(min_length=1)
     load: LoadGrid
     hardware: str = "this"
+    pools: tuple[str, ...] = Field(default=(), description="work pools that `dyno start` sends it to, by hardware: cpu,"
+                                   " cuda, metal, kubernetes, or one's own")
     repeats: int = Field(default=1, ge=1)
     seed: int = 0
     limits: str = "ttft_ms_p95<=500 tpot_ms_p95<=50"
@@ -210,7 +215,8 @@ def expand(experiment: Experiment, resolve: Resolvers, source: str) -> Expansion
     levels = experiment.load.levels()
     if not levels:
         raise ExperimentError(source, "load", "give concurrency or request_rate, a list of at least one level")
-    out = Expansion()
+    _refuse_too_many(experiment, len(levels), source)
+    out, seen = Expansion(), set[str]()
     for setup, where in _setups(experiment, models, hardware, resolve, source):
         try:
             _named(resolve.check, setup, source, where)
@@ -218,7 +224,7 @@ def expand(experiment: Experiment, resolve: Resolvers, source: str) -> Expansion
             at = f"{where}.{error.field.removeprefix('engine.')}" if error.field.startswith("engine.") else error.field
             out.skipped.append(Skipped(setup.label, at, error.reason))
             continue
-        _trials(experiment, setup, works, levels, resolve, out)
+        _trials(experiment, setup, works, levels, resolve, out, seen)
     return out
 
 
@@ -229,11 +235,23 @@ def _quantization_lists(experiment: Experiment) -> Iterator[tuple[str, tuple[str
 
 
 def _trials(experiment: Experiment, setup: Setup, works: list[Workload], levels: list[Load], resolve: Resolvers,
-            out: Expansion) -> None:
-    seen = {t.trial_id for t in out.trials}
+            out: Expansion, seen: set[str]) -> None:
     for work, level, repeat in itertools.product(works, levels, range(experiment.repeats)):
         trial = Trial(setup=setup, workload=work, load=level, seed=experiment.seed, repeat=repeat)
         try:
+def _refuse_too_many(experiment: Experiment, levels: int, source: str) -> None:
+    """Raises ExperimentError with the arithmetic, before anything is expanded."""
+    points = len(experiment.workloads) * levels * experiment.repeats
+    setups = sum(len(experiment.models) * len(e.quantizations or experiment.quantizations)
+                 * len(e.kv_types or experiment.kv_types) * len(e.batching or experiment.batching)
+                 for e in experiment.engines)
+    if setups * points > TRIALS_MAX:
+        raise ExperimentError(source, "", (
+            f"{setups * points} combinations are too many, at most {TRIALS_MAX} are measured from one file: {setups} "
+            f"setups (models × engines × quantisations × KV types × batchings) × {len(experiment.workloads)} workloads "
+            f"× {levels} load levels × {experiment.repeats} repeats; shorten a list, or make several files"))
+
+
             resolve.fits(trial)
         except Unsupported as error:
             out.skipped.append(Skipped(trial.label, error.field, error.reason))
