@@ -107,6 +107,17 @@ class Experiment(Record):
     launch_timeout_s: float = Field(default=600.0, gt=0)
     quality: bool = Field(default=True, description="ask each setup, once, for the likeliest next tokens at 64 places"
                           " of a text: some seconds, that is 64 prompts of 134 tokens on average")
+    load_hosts: int = Field(default=0, ge=0, description="machines that send the load together, workers of Prefect's"
+                            " pool `load`; 0: the machine that the run is on")
+
+    @model_validator(mode="after")
+    def _within_reach(self) -> Experiment:
+        if self.load_hosts and any(one.runtime != "endpoint" for one in self.engines):
+            raise ValueError("load_hosts is of engines with runtime: endpoint; others listen where no other machine"
+                             " reaches them")
+        if self.load_hosts and self.load.precision:
+            raise ValueError("load_hosts cannot stop at a precision: leave load.precision out")
+        return self
 
     @field_validator("limits")
     @classmethod
@@ -228,17 +239,6 @@ def expand(experiment: Experiment, resolve: Resolvers, source: str) -> Expansion
     return out
 
 
-def _quantization_lists(experiment: Experiment) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield "quantizations", experiment.quantizations
-    for i, entry in enumerate(experiment.engines):
-        yield f"engines[{i}].quantizations", entry.quantizations or ()
-
-
-def _trials(experiment: Experiment, setup: Setup, works: list[Workload], levels: list[Load], resolve: Resolvers,
-            out: Expansion, seen: set[str]) -> None:
-    for work, level, repeat in itertools.product(works, levels, range(experiment.repeats)):
-        trial = Trial(setup=setup, workload=work, load=level, seed=experiment.seed, repeat=repeat)
-        try:
 def _refuse_too_many(experiment: Experiment, levels: int, source: str) -> None:
     """Raises ExperimentError with the arithmetic, before anything is expanded."""
     points = len(experiment.workloads) * levels * experiment.repeats
@@ -252,6 +252,17 @@ def _refuse_too_many(experiment: Experiment, levels: int, source: str) -> None:
             f"× {levels} load levels × {experiment.repeats} repeats; shorten a list, or make several files"))
 
 
+def _quantization_lists(experiment: Experiment) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield "quantizations", experiment.quantizations
+    for i, entry in enumerate(experiment.engines):
+        yield f"engines[{i}].quantizations", entry.quantizations or ()
+
+
+def _trials(experiment: Experiment, setup: Setup, works: list[Workload], levels: list[Load], resolve: Resolvers,
+            out: Expansion, seen: set[str]) -> None:
+    for work, level, repeat in itertools.product(works, levels, range(experiment.repeats)):
+        trial = Trial(setup=setup, workload=work, load=level, seed=experiment.seed, repeat=repeat)
+        try:
             resolve.fits(trial)
         except Unsupported as error:
             out.skipped.append(Skipped(trial.label, error.field, error.reason))
