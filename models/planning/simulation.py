@@ -23,7 +23,7 @@ from pydantic import Field
 
 from models.errors import UserError
 from models.identity import Record
-from models.planning.steps import Prefill, StepTimes
+from models.planning.steps import Prefill, StepTimes, steps_until
 from models.queueing import USER_GAP_S, USERS_WITHIN_S
 
 Floats = npt.NDArray[np.float64]
@@ -138,12 +138,18 @@ class _Engine:
                 coming += 1
                 arrival = came[coming] if coming < len(came) else math.inf
             running = len(decode)
+            then = 0.0
             if waiting and running + len(prefill) < slots:
-                self._admit(now)
-            if preempts and self._held + self._reserved + running + len(prefill) > self._room:
+                if not prefill and len(waiting) == 1:
+                    then = self._alone(now)
+                if not then:
+                    self._admit(now)
+            if then:
+                now = then
+            elif preempts and self._held + self._reserved + running + len(prefill) > self._room:
                 self._preempt()
                 continue
-            if prefill:
+            elif prefill:
                 now += self._prompt_step(now)
             elif running:
                 steps = decode[0] // many - self._clock
@@ -152,7 +158,7 @@ class _Engine:
                 if preempts:
                     steps = min(steps, int(self._room - self._held) // running)
                 if running < slots and arrival - now < steps * (step_s + slope_s * steps):
-                    steps = _steps_until(arrival - now, step_s, slope_s)
+                    steps = steps_until(arrival - now, step_s, slope_s)
                 self._clock += steps
                 self._held += running * steps
                 now += steps * (step_s + slope_s * steps)
@@ -181,6 +187,30 @@ class _Engine:
             prefill.append([waiting.popleft(), 0])
             if self._admitted[index] != self._admitted[index]:
                 self._admitted[index] = now
+
+    def _alone(self, now: float) -> float:
+        """What `_admit`, `_prompt_step` and `_begin` do, for a prompt that waits alone while none is being computed, as
+        most do. Returns the end of its step; 0 where it fits not into one, or not into the cache."""
+        index, running, held = self._waiting[0], len(self._decode), self._held
+        tokens, left, mixed = self._prompt[index], self._left[index], running if self._mixed else 0
+        takes = tokens + running + held + 1 if self._preempts else tokens + left + self._reserved
+        if tokens > self._chunk or tokens > self._budget - mixed or takes > self._room:
+            return 0.0
+        self._waiting.popleft()
+        prompt_s, token_s, attended_s = self._prompt_s
+        seconds = prompt_s + token_s * tokens + attended_s * tokens * ((tokens + 1) / 2) + self._decode_s[mixed]
+        if mixed:
+            seconds += self._kv_s * held
+            self._clock += 1
+        if self._admitted[index] != self._admitted[index]:
+            self._admitted[index] = now
+        if self._first[index] != self._first[index]:
+            self._first[index] = now + seconds
+        if not self._preempts:
+            self._reserved += tokens + left
+        self._held = held + mixed + tokens + 1
+        heapq.heappush(self._decode, (self._clock + left - 1) * self._many + index)
+        return now + seconds
 
     def _prompt_step(self, now: float) -> float:
         """Plays a step that computes prompts and returns its seconds."""
@@ -266,9 +296,3 @@ def _check(input_tokens: Ints, output_tokens: Ints, how: Scheduling) -> None:
     longest = int((input_tokens + output_tokens).max(initial=0))
     if how.kv_tokens is not None and longest > how.kv_tokens:
         raise UserError(f"kv_tokens: the KV cache holds {how.kv_tokens} tokens and the longest request has {longest}")
-
-
-def _steps_until(gap_s: float, step_s: float, slope_s: float) -> int:
-    """The least whole n with n·step + slope·n² >= gap."""
-    steps = math.ceil(2 * gap_s / (step_s + math.sqrt(step_s * step_s + 4 * slope_s * gap_s)))
-    return max(1, steps)

@@ -12,6 +12,7 @@ whose slots have caches of their own, computes it in a pass apart).
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -64,3 +65,9 @@ def held_tokens(first_s: Floats, last_s: Floats, input_tokens: Floats, output_to
         return np.asarray(totals[0][begun] - totals[1][ended])
 
     return difference(level) + difference(rate) * at
+
+
+def steps_until(gap_s: float, step_s: float, slope_s: float) -> int:
+    """The least whole n with n·step + slope·n² >= gap, all in seconds: the positive root, rounded up."""
+    steps = math.ceil(2 * gap_s / (step_s + math.sqrt(step_s * step_s + 4 * slope_s * gap_s)))
+    return max(1, steps)

@@ -9,7 +9,7 @@ from models.errors import UserError
 from models.planning import step_fit
 from models.planning.simulation import Scheduling, closed_loop, open_loop
 from models.planning.step_fit import Seen
-from models.planning.steps import Prefill, StepTimes
+from models.planning.steps import Prefill, StepTimes, steps_until
 from tests.models.planning.naive import Naive
 
 TRUE = StepTimes(base_s=0.010, per_sequence_s=0.002, per_prompt_s=0.004, per_prefill_token_s=0.0002,
@@ -85,3 +85,10 @@ def test_loads_that_say_nothing() -> None:
     busy = Seen("2 at once", np.array([0.0, 0.0]), np.array([0.1, 0.1]), np.array([0.2, 0.2]), np.array([5.0, 5.0]),
                 np.array([5.0, 5.0]))
     assert "alone" in step_fit.fit([busy]).notes[0]
+
+
+def test_steps_until_an_arrival() -> None:
+    """Steps of 10 ms fill 25 ms with the third; where each is 2·1 ms slower than the last, 2·10 + 4·1 = 24 ms are not
+    enough either."""
+    assert steps_until(0.025, 0.010, 0.0) == 3 and steps_until(0.025, 0.010, 0.001) == 3
+    assert steps_until(0.024, 0.010, 0.001) == 2 and steps_until(0.001, 0.010, 0.0) == 1
