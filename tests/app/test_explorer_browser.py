@@ -133,9 +133,14 @@ def reopened(page: Page) -> Page:
     return other
 
 
+def drawn(page: Page) -> None:
+    """Waits until the page is drawn to its end."""
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+
+
 def downloaded(page: Page, button: str, at: int = 0) -> str:
     """Text of the file behind a button, once the page is drawn to its end."""
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    drawn(page)
     shown = page.get_by_test_id("stDownloadButton").get_by_text(button, exact=True).locator("visible=true")
     with page.expect_download() as found:
         shown.nth(at).click()
@@ -199,7 +204,8 @@ def test_choose_answers_a_question_and_its_link_gives_the_same_answer(page: Page
 def test_choose_is_asked_by_keyboard(page: Page, explorer: str, home: Path, rows: Rows) -> None:
     page.goto(explorer + "/" + WIDE)
     expect(page.get_by_role("heading", name=answered(home, rows, request_rate=2).sentence)).to_be_visible()
-    for _ in range(40):
+    drawn(page)
+    for _ in range(100):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Requests a second":
             break

@@ -12,6 +12,7 @@ import pytest
 from workloads.reads import PlainReads, Reads, compiled, reads
 
 LATE_S = 0.05
+SO_TIMESTAMPNS = 35
 needs_c = pytest.mark.skipif(not compiled(), reason="the receive loop was not compiled")
 
 
@@ -19,9 +20,20 @@ needs_c = pytest.mark.skipif(not compiled(), reason="the receive loop was not co
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
         theirs, _ = server.accept()
-        ours.setblocking(False)
         with theirs:
+            awake(ours, theirs)
+            ours.setblocking(False)
             yield ours, theirs
+
+
+def awake(ours: socket.socket, theirs: socket.socket) -> None:
+    """Waits until the kernel stamps what arrives: it begins to some time after the first socket has asked for it."""
+    ours.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    for _ in range(100):
+        theirs.sendall(b".")
+        time.sleep(0.01)
+        if ours.recvmsg(1, 64)[1]:
+            break
 
 
 def late(reader: Reads, theirs: socket.socket, data: bytes) -> tuple[int, int, list[tuple[object, int, int]]]:
