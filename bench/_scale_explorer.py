@@ -26,7 +26,7 @@ STATES = {"choose": {"by": "rate", "rate": "20", "workload": "chat"}, "runs": {"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 USABLE = """() => {
     const main = document.querySelector("[data-testid=stMainBlockContainer]");
-    return main && main.innerText.length > 400 && !document.querySelector("[data-testid=stSpinner]") &&
+    return main && main.innerText.length > 80 && !document.querySelector("[data-testid=stSpinner]") &&
         !document.querySelector("[data-testid=stStatusWidget]");
 }"""
 """The page is full and Streamlit no longer runs."""
