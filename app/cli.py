@@ -19,6 +19,7 @@ from app.cli_prices import prices
 from app.cli_quality import quality
 from app.cli_report import report
 from app.cli_up import start, up, worker
+from app.cli_watch import releases, watch
 from models.errors import DynoError, UserError
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ cli.add_command(prices)
 cli.add_command(up)
 cli.add_command(worker)
 cli.add_command(start)
+cli.add_command(watch)
+cli.add_command(releases)
 
 
 @cli.command()

@@ -54,6 +54,11 @@ def sync(home: Path) -> None:
         writer.publish(home)
 
 
+def offered(today: str) -> list[Price]:
+    """What the clouds ask now, dated `today`; stores nothing. Raises as refresh() does."""
+    return reduced(_fetched()[0], today)
+
+
 def reduced(items: Iterable[Any], date: str) -> list[Price]:
     """Returns, of gpuhunt's offers, the cheapest for one accelerator by its kind, provider and tier (on-demand, spot).
 

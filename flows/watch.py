@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -16,13 +15,13 @@ from flows import releases as sources
 from flows import server
 from flows.releases import Known, places, rounds
 from models import paths
-from models.errors import DynoError, UserError
+from models.errors import DynoError, ExperimentError, UserError
 from models.releases.policy import Follow
 from models.releases.release import Release
 
 NAME = "served"
 AGAIN_S = 5.0
-"""Between attempts to reach a server that went away."""
+"""Before a server that went away is asked again."""
 
 
 def file_of(home: Path) -> Path:
@@ -75,10 +74,13 @@ def serve(policy: Path, home: Path, say: Callable[[str], None]) -> None:
     with server.at(url):
         while True:
             try:
+                watch(policy)  # at once: a schedule's first run is an interval away
                 _served(policy, minutes)
                 return
-            except (RuntimeError, httpx.HTTPError, OSError) as error:
-                say(f"Prefect's server at {url} does not answer ({type(error).__name__}); trying again")
+            except ExperimentError:
+                raise
+            except Exception as error:  # Prefect gives up after a while without its server; a watch does not
+                say(f"{str(error) or type(error).__name__}; again in {AGAIN_S:g} s")
                 time.sleep(AGAIN_S)
 
 

@@ -19,7 +19,7 @@ from models.capabilities import EngineAbout
 from models.errors import BundleError, UserError, WarehouseError
 from models.progress import Progress, silent
 from models.specs import Price
-from warehouse import _disk, _project, _quality, _schema, bundles, calibrations, capabilities, pricelist
+from warehouse import _disk, _project, _quality, _schema, bundles, calibrations, capabilities, pricelist, releases
 
 DATABASE = "warehouse.duckdb"
 LOCK = "warehouse.lock"
@@ -201,7 +201,7 @@ def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> I
             failed.append((path, str(error).splitlines()[0]))
     asked, unread = _quality.ingest(con, home)
     failed += _ingest_failures(con, home) + _ingest_prices(con, home) + unread + capabilities.ingest(con, home)
-    failed += _quality.ingest_scores(con, home) + calibrations.ingest(con, home)
+    failed += _quality.ingest_scores(con, home) + calibrations.ingest(con, home) + releases.ingest(con, home)
     return IngestReport(added, skipped, failed, asked)
 
 

@@ -104,7 +104,8 @@ def _order(tag: str) -> tuple[int, Version, tuple[tuple[bool, int, str], ...]]:
 def _tags(registry: str, repository: str) -> list[str]:
     """Every tag, page by page (OCI distribution specification, "Listing Tags")."""
     local = registry.partition(":")[0] in ("localhost", "127.0.0.1")
-    url, headers, found = f"http{'' if local else 's'}://{registry}/v2/{repository}/tags/list?n=1000", {}, list[str]()
+    url = f"http{'' if local else 's'}://{registry}/v2/{repository}/tags/list?n=1000"
+    headers, found = dict[str, str](), list[str]()
     for _ in range(_PAGES_MAX):
         answer = web.get(url, headers, expect=(200, 401))
         if answer.status_code == 401 and not headers:

@@ -6,6 +6,7 @@ import datetime as dt
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from engines import _hf_folder
 from engines._checkpoints import local_model
@@ -50,7 +51,7 @@ def _written(path: Path) -> float:
 
 def _release(path: Path, source: str) -> Release:
     name = path.stem if path.suffix == ".gguf" else path.name
-    shared = {"kind": "model", "name": name, "source": source, "path": str(path.absolute()),
+    shared: dict[str, Any] = {"kind": "model", "name": name, "source": source, "path": str(path.absolute()),
               "released_at": dt.datetime.fromtimestamp(_written(path), dt.UTC).isoformat(timespec="seconds")}
     try:
         _whole(path)

@@ -27,7 +27,7 @@ _TOO_MANY = 429
 
 def look(entry: FollowHub | FollowModels, known: Known, warn: Warn) -> Iterator[Release]:
     """Yields models in commits that are not known, the one changed last first. Raises ModelError when the Hub refuses
-    or does not answer; a repository that cannot be looked at is told, and the next is."""
+    to list them or does not answer; a repository that cannot be looked at is told, and the next is."""
     said = label(entry)
     for name, revision in _listed(entry, said):
         if known.revision(name, revision):
@@ -35,9 +35,9 @@ def look(entry: FollowHub | FollowModels, known: Known, warn: Warn) -> Iterator[
         try:
             yield of_repository(name, said, changed=known.name(name))
         except ModelError as error:
-            if _status(error) == _TOO_MANY:  # what was yielded is remembered: the next round goes on from here
-                raise
             warn(str(error))
+            if _status(error) == _TOO_MANY:  # what was yielded is remembered: the next round goes on from here
+                return
 
 
 def of_repository(repository: str, source: str, changed: bool = False) -> Release:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -32,17 +33,17 @@ def policy(file: Path) -> Policy:
     return policies.parse(text, str(file))
 
 
-def of(policy: Policy, beside: Path, home: Path) -> list[Place]:
-    """The policy's pools. Raises ExperimentError naming the pool whose hardware or experiment is not known or wrong."""
+def of(policy: Policy, file: Path, home: Path) -> list[Place]:
+    """The pools of a policy's file. Raises ExperimentError naming the one whose hardware or experiment is wrong."""
     found = []
     for name, pool in policy.pools.items():
         try:
             machine = find_hardware(None if pool.hardware == "here" else pool.hardware, home)
-            template = _template(beside, pool.experiment)
+            template = _template(file.parent, pool.experiment)
         except ExperimentError:
             raise
         except UserError as error:
-            raise ExperimentError("policy", f"pools.{name}", str(error)) from None
+            raise ExperimentError(str(file), f"pools.{name}", str(error)) from None
         hardware = machine.here or HardwareSpec(name=machine.name, kind="cuda" if machine.kind == "cuda" else "cpu",
                                                 accelerator=machine.name, accelerators=machine.gpus)
         found.append(Place(pool=name, hardware=hardware, memory_bytes=machine.memory_bytes, gpus=machine.gpus,
@@ -96,7 +97,7 @@ def _model(release: Release) -> ModelSpec:
     """The release as a model; of an engine's version, any that an engine takes."""
     if release.kind == "engine":
         return ModelSpec(name="any")
-    stored = {"content": release.content, "quantization": release.quantization, "architecture": release.architecture}
+    stored: dict[str, Any] = {"content": release.content, "quantization": release.quantization, "architecture": release.architecture}
     if release.path:
         return ModelSpec(name=release.name, source="file", path=release.path, **stored)
     return ModelSpec(name=release.name, source="hub", repository=release.repository, revision=release.revision,

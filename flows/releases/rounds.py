@@ -24,6 +24,8 @@ from models.releases.policy import Budget, Follow, FollowPrices, Policy
 from models.releases.release import Release, Run, Seen, spent_hours
 from warehouse import released, releases, writer
 
+PATIENCE_S = 10.0
+"""For another watch to finish its round."""
 Look = Callable[[Follow, Known, Callable[[str], None], Path], Iterable[Release]]
 
 
@@ -39,11 +41,11 @@ def once(file: Path, home: Path, progress: Progress = silent, look: Look = look)
     """Looks everywhere that the policy follows, and starts what it wants. Raises ExperimentError for a policy or an
     experiment of its pools that is wrong, UserError when another watch is at it on this home: nothing is done then."""
     policy = places.policy(file)
-    spots = places.of(policy, file.parent, home)
+    spots = places.of(policy, file, home)
     home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home / "watch.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE_S)
     except Timeout:
         raise UserError(f"another `dyno watch` is looking on {home}: let it finish") from None
     try:
@@ -145,12 +147,11 @@ class _Watch:
             self.keep(one.model_copy(update={"runs": tuple(runs)}))
         elif away and len(begun) < len(runs):
             self.change(one.model_copy(update={"runs": begun}), "waiting", away)
-        elif any(r.outcome == "evaluated" for r in runs):
-            self.change(one.model_copy(update={"runs": tuple(runs)}), "evaluated",
-                        "; ".join(f"{r.pool}: {r.why}" for r in runs))
         else:
-            self.change(one.model_copy(update={"runs": tuple(runs)}), "failed",
-                        "; ".join(dict.fromkeys(r.why for r in runs)))
+            last = {r.pool: r for r in runs}.values()
+            state = "evaluated" if any(r.outcome == "evaluated" for r in last) else "failed"
+            self.change(one.model_copy(update={"runs": tuple(runs)}), state,
+                        "; ".join(f"{r.pool}: {r.why}" for r in last))
         if away:
             self.done.warnings.append(f"{one.release.label}: {away}")
 
@@ -187,7 +188,7 @@ class _Watch:
             return run
         done = released.measured(self.home, one.release, run.started_at)
         if outcome.state == "failed" or (done.failures and not done.points):
-            why = outcome.detail if outcome.state == "failed" else f"{done.failures} launches failed: {done.reason}"
+            why = outcome.detail if outcome.state == "failed" else f"{_failures(done)}: {done.reason}"
             return _failed(run, why)
         if not done.points:  # measured elsewhere, and not stored here yet
             return run
@@ -225,7 +226,12 @@ def _failed(run: Run, why: str) -> Run:
 
 
 def _points(done: released.Measured) -> str:
-    return f"{done.points} points" + (f", {done.failures} launches failed ({done.reason})" if done.failures else "")
+    points = f"{done.points} point{'' if done.points == 1 else 's'}"
+    return f"{points}, {_failures(done)} ({done.reason})" if done.failures else points
+
+
+def _failures(done: released.Measured) -> str:
+    return f"{done.failures} launch{'' if done.failures == 1 else 'es'} failed"
 
 
 def _now() -> dt.datetime:

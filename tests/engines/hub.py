@@ -9,9 +9,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlencode
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_PAGE = 2
 _ERRORS = {  # status, X-Error-Code, X-Error-Message: as the Hub sends them
     "gated": (403, "GatedRepo", "Access to model {} is restricted and you are not in the authorized list."),
     "missing": (401, None, "Invalid username or password."),  # what it says of a repository that is not there
@@ -26,6 +27,12 @@ class Hub:
 
     def __init__(self) -> None:
         self.repositories: dict[str, Path | str] = {}
+        self.about: dict[str, dict[str, object]] = {}
+        """What the API says of a repository beside its files; these are listed, too: sha, gated, tags, safetensors…"""
+        self.limited_after: int | None = None
+        """Questions to the API that are answered before it limits whoever asks."""
+        self.asked: list[str] = []
+        """Questions to the API, with what follows the `?`."""
         self.sent: list[tuple[str, int]] = []
         """Path and bytes of every body."""
         self.tokens: set[str | None] = set()
@@ -69,6 +76,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.told.tokens.add(self.headers.get("Authorization"))
         parts = unquote(self.path.partition("?")[0]).strip("/").split("/")
         api = parts[:2] == ["api", "models"]
+        if api:
+            self.told.asked.append(unquote(self.path))
+            if self.told.limited_after is not None and len(self.told.asked) > self.told.limited_after:
+                self.refuse(*_ERRORS["limited"], "")
+                return
+            if len(parts) == 2:
+                self.listed()
+                return
         kind = parts[4] if api and len(parts) > 4 else ""  # `revision` or `tree`
         repository = "/".join(parts[2:4] if api else parts[:2])
         found = self.told.repositories.get(repository, "missing")
@@ -77,12 +92,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif (revision := (parts[5] if kind else "main") if api else parts[3]) not in ("main", COMMIT):
             self.refuse(404, "RevisionNotFound", "Invalid rev id: {}", revision)
         elif api:
-            told = _tree(found) if kind == "tree" else _model_info(repository, found)
+            told = _tree(found) if kind == "tree" else _model_info(repository, found) | self.told.about.get(
+                repository, {})
             self.send(json.dumps(told).encode(), {"Content-Type": "application/json"})
         elif not (file := found / "/".join(parts[4:])).is_file():
             self.refuse(404, "EntryNotFound", "Entry not found", repository)
         else:
             self.send_file(file.read_bytes())
+
+    def listed(self) -> None:
+        """GET /api/models: what matches, page by page, the next one's address in a header."""
+        asked = parse_qs(self.path.partition("?")[2])
+        author, search = asked.get("author", [""])[0], asked.get("search", [""])[0].lower()
+        found = [{"_id": "65fa1b2c3d4e5f6a7b8c9d0e", "id": name, "modelId": name, "sha": COMMIT, "private": False} | {
+            key: about[key] for key in asked.get("expand", []) if key in about} for name, about in
+            self.told.about.items() if name.startswith(f"{author}/" if author else "") and search in name.lower()
+            and set(asked.get("filter", [])) <= set(about.get("tags", ()))]  # type: ignore[call-overload]
+        start = int(asked.get("cursor", ["0"])[0])
+        headers = {"Content-Type": "application/json"}
+        if start + _PAGE < len(found):
+            query = urlencode({k: v for k, v in asked.items() if k != "cursor"} | {"cursor": start + _PAGE}, doseq=True)
+            headers["Link"] = f'<{self.told.url}/api/models?{query}>; rel="next"'
+        self.send(json.dumps(found[start:start + _PAGE]).encode(), headers)
 
     def send_file(self, data: bytes) -> None:
         whole, headers = len(data), {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "Accept-Ranges": "bytes"}
@@ -134,4 +165,7 @@ def _model_info(repository: str, folder: Path) -> dict[str, object]:
             "gated": False, "disabled": False, "downloads": 12, "likes": 3, "tags": ["safetensors", "llama"],
             "pipeline_tag": "text-generation", "library_name": "transformers",
             "lastModified": "2026-03-01T12:00:00.000Z", "createdAt": "2026-03-01T11:00:00.000Z",
-            "siblings": [{"rfilename": name} for name in files]}
+            "siblings": [{"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()} | (
+                {"lfs": {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 135}}
+                if name.endswith((".safetensors", ".gguf", ".bin")) else {})
+                for name in files for data in [(folder / name).read_bytes()]]}
