@@ -250,11 +250,13 @@ def test_plan_holds_levels_against_measurement(page: Page, explorer: str, rows: 
     other.close()
 
 
-def test_quality_draws_speed_against_divergence(page: Page, explorer: str) -> None:
+def test_quality_draws_speed_against_divergence(page: Page, explorer: str, home: Path) -> None:
     page.goto(f"{explorer}/quality?model={fake.setup().model.name}&at=4+at+once")
     expect(page.locator("svg.marks")).to_have_count(1)
     expect(page.locator("svg [aria-label*='Q8_0']").first).to_be_attached()
     assert "kl_nats" in downloaded(page, "CSV")
+    known = reader.query(home, "from quality where model = ? and not is_reference", [fake.setup().model.name])
+    assert tabled(page, *known["kl_nats"], *known["kl_nats_high"])
     page.get_by_label("Quality").first.click()
     page.get_by_role("option", name="Same likeliest token, share").click()
     page.wait_for_url("**measure=top1_agreement*")
