@@ -17,6 +17,7 @@ from app.cli_load import capacity, load
 from app.cli_plan import plan
 from app.cli_prices import prices
 from app.cli_quality import quality
+from app.cli_regressions import regressions
 from app.cli_report import report
 from app.cli_up import start, up, worker
 from app.cli_watch import releases, watch
@@ -65,6 +66,7 @@ cli.add_command(worker)
 cli.add_command(start)
 cli.add_command(watch)
 cli.add_command(releases)
+cli.add_command(regressions)
 
 
 @cli.command()
@@ -127,6 +129,8 @@ def evaluate(file: Path, dry_run: bool, fresh: bool, retry_disturbed: bool, pric
     _answer.show(home(), [t.trial_id for t in expansion.trials], experiment.limits, as_json)
     for text in report.unforeseen:
         click.echo(f"not as predicted: {text}", err=True)
+    for text in report.changed:
+        click.echo(text, err=True)
     for skip in report.skipped:
         click.echo(f"not measured: {skip.label}: {skip.reason}", err=True)
     _fail_if(report.failed)

@@ -18,6 +18,7 @@ from flows import devices, preflight, reporting
 from flows.calibrate import refit
 from flows.measure import failure, measure_setup
 from flows.publish import store
+from flows.regressions import compared
 from flows.report import Report
 from models import experiment as experiments
 from models import paths
@@ -123,6 +124,8 @@ def evaluate(experiment: Experiment, source: str = "Prefect", again: preflight.A
     with devices.alone((s for s, _ in expansion.by_setup()), _waits):
         report = _measure_all(experiment, expansion, home, again)
     report.unforeseen = [one.text for one in refit(home).surprises]
+    if report.measured:
+        report.changed = [f"{one.verdict}: {one.text}" for one in compared(home, report.measured).changed]
     _artifact(experiment.name, expansion, home)
     reporting.publish(experiment, source, expansion, home)
     return _ended(report)  # type: ignore[return-value]  # a caller gets the report: Prefect takes it out of the state

@@ -10,7 +10,7 @@ from models.experiment import Skipped
 @dataclass
 class Report:
     """What an evaluation did. `failed` maps a setup's label to why it failed; `unforeseen`: measurements outside the
-    interval that earlier ones of the same setup let expect."""
+    interval that earlier ones of the same setup let expect; `changed`: what got slower or faster since."""
 
     experiment: str
     measured: list[str] = field(default_factory=list)
@@ -18,6 +18,7 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     unforeseen: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:

@@ -85,6 +85,21 @@ COMMON = {
 }
 """By name of the column. For an interval's `_low` and `_high`, and a `_mean`, what it is of is enough."""
 
+_CHANGES = {
+    "run": "file under comparisons/ in DYNO_HOME", "compared_at": "UTC", "text": "one sentence",
+    "kind": "what changed: engine (its version), model (its weights), rerun (nothing)",
+    "engine": "name of the server", "before": "version, weights or instant (UTC) of what it is compared with",
+    "after": "version, weights or instant (UTC)",
+    "setup": "label; NULL: over all points of this model and engine; single points are kept where they changed",
+    "figure": "time of a request whose mean is compared", "points": "setup, workload and load: how many",
+    "percent": "by which the mean time is longer now", "low": "of the 95 % interval, percent",
+    "high": "of the 95 % interval, percent",
+    "chance": "of seeing it although nothing changed, corrected for all that was compared",
+    "before_ms": "mean of the figure before, ms; NULL: of several points",
+    "after_ms": "mean of the figure now, ms; NULL: of several points",
+    "trials_before": "trial_ids before", "trials_after": "trial_ids now",
+    "caveats": "what else changed: the host, its memory bandwidth, dyno",
+}
 OWN = {
     "asked.synthetic": "random weights: divergences rank quantisations, but say nothing about a trained model",
     "asked.seconds": "that asking took",
@@ -102,6 +117,8 @@ OWN = {
     "chunks.since_sent_ms": "since its request was sent, ms", "chunks.itl_ms": "gap to the chunk before it, ms",
     "distributions.position": "number of the prefix, from 0", "distributions.token_ids": "ids, from the likeliest",
     "distributions.tokens": "texts, from the likeliest", "engines.version": "version that ran, as it says",
+    **{f"{view}.{column}": text for view in ("comparisons", "changes", "regressions")
+       for column, text in _CHANGES.items()},
     "failures.setup_label": "label of the setup", "failures.stage": "build, checkpoint, launch or load",
     "failures.error": "what went wrong, one line", "failures.command": "exact command, to run again",
     "failures.exit_code": "of the program; negative: a signal", "failures.log_tail": "last lines of its log",

@@ -85,6 +85,11 @@ group by all order by memory_mib_max desc"""),
 from surprises
 select setup, workload, quantity, concurrency, measured, low, high, trial_id
 order by seen_at desc"""),
+    ("What got slower with an engine's new version, or when it was measured again?", """
+from regressions
+select compared_at, kind, engine, before, after, coalesce(setup, 'all points') as setup, figure, percent, low, high,
+       text
+order by compared_at desc, percent desc"""),
     ("How does speed stand against divergence?", """
 select m.setup, median(m.output_tokens_per_second) as tokens_per_second, any_value(q.kl_nats) as kl_nats,
        any_value(q.kl_nats_low) as kl_nats_low, any_value(q.kl_nats_high) as kl_nats_high

@@ -19,7 +19,19 @@ from models.capabilities import EngineAbout
 from models.errors import BundleError, UserError, WarehouseError
 from models.progress import Progress, silent
 from models.specs import Price
-from warehouse import _disk, _project, _quality, _schema, bundles, calibrations, capabilities, pricelist, releases
+from warehouse import (
+    _disk,
+    _project,
+    _quality,
+    _schema,
+    bundles,
+    calibrations,
+    capabilities,
+    comparisons,
+    earlier,
+    pricelist,
+    releases,
+)
 
 DATABASE = "warehouse.duckdb"
 LOCK = "warehouse.lock"
@@ -194,15 +206,24 @@ def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> I
             if path.name in stored and stored[path.name] == _project.fingerprint(path):
                 skipped += 1
                 continue
-            _transaction(con, partial(_project.store_bundle, con, home, bundles.read(path), _project.fingerprint(path),
-                                      again=path.name in stored))
+            _transaction(con, partial(_store, con, home, path, again=path.name in stored))
             added += 1
         except (BundleError, OSError, ValueError, duckdb.DataError, duckdb.ConstraintException) as error:
             failed.append((path, str(error).splitlines()[0]))
     asked, unread = _quality.ingest(con, home)
     failed += _ingest_failures(con, home) + _ingest_prices(con, home) + unread + capabilities.ingest(con, home)
-    failed += _quality.ingest_scores(con, home) + calibrations.ingest(con, home) + releases.ingest(con, home)
+    failed += _quality.ingest_scores(con, home) + calibrations.ingest(con, home)
+    failed += earlier.ingest(con, home) + comparisons.ingest(con, home)
+    failed += releases.ingest(con, home)
     return IngestReport(added, skipped, failed, asked)
+
+
+def _store(con: duckdb.DuckDBPyConnection, home: Path, path: Path, again: bool) -> None:
+    """One bundle; what it takes the place of is kept as an earlier measurement."""
+    bundle = bundles.read(path)
+    if again:
+        earlier.keep(con, home, bundle.measurement)
+    _project.store_bundle(con, home, bundle, _project.fingerprint(path), again)
 
 
 def _ingest_failures(con: duckdb.DuckDBPyConnection, home: Path) -> list[tuple[Path, str]]:

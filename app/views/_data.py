@@ -121,11 +121,6 @@ def evidence_of_all() -> Evidence:
     return _evidence(*key(), None)
 
 
-def by_version() -> pl.DataFrame:
-    """Medians by setup (but for its engine's version), workload, load and version; `versions`: how many of these."""
-    return query(BY_VERSION)
-
-
 def answered(question: Question) -> Answer:
     """The answer to a question. Raises UserError."""
     return _answered(*key(), question.model_dump_json())
@@ -258,14 +253,6 @@ _SCOPES = """
     select m.name as model, h.name as hardware, w.workload, count(*) as trials
     from trials t join setups s using (setup_id) join models m using (model_id) join hardware h using (hardware_id)
     join workloads w using (workload_id) group by all"""
-BY_VERSION = """
-with each as (select coalesce(variant, engine) as label, engine_version, min(started_at) as measured,
-       count(*) as trials, concat_ws(' · ', model, hardware, setup, workload, load) as series,
-       median(output_tokens_per_second) as output_tokens_per_second,
-       median(ttft_from_schedule_ms_p95) as ttft_from_schedule_ms_p95, median(tpot_ms_p95) as tpot_ms_p95
-from measurements where not fatal group by all)
-select *, count(*) over (partition by label, series) as versions
-from each order by versions desc, trials desc, series, measured"""
 _HELD = """
     select count(*) as trials, count(distinct t.setup_id) as setups, count(distinct m.name) as models,
            count(distinct coalesce(e.variant, e.engine)) as servers, count(distinct s.quantization) as formats,
