@@ -3,7 +3,10 @@ every figure of dyno rests on (the warehouse's `latencies` view states them in S
 
 from __future__ import annotations
 
-import polars as pl
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
 
 LATENCIES = (
     "ttft_ms",                  # sent → first token of any kind
@@ -23,6 +26,8 @@ MS = 1e6
 
 def latencies(requests: pl.DataFrame) -> pl.DataFrame:
     """Returns one row a request with the columns of LATENCIES except `itl_ms`; null where a stamp is missing."""
+    import polars as pl
+
     first, sent, planned, done = (pl.col(c) for c in ("first_token_ns", "sent_ns", "planned_ns", "done_ns"))
     many = pl.col("output_tokens") >= 2
     return requests.select(
@@ -39,6 +44,8 @@ def latencies(requests: pl.DataFrame) -> pl.DataFrame:
 
 def inter_token(requests: pl.DataFrame) -> pl.Series:
     """Returns the gaps between consecutive chunks of each request in ms, pooled."""
+    import polars as pl
+
     gaps = requests.select(pl.col("chunk_ns").list.diff(null_behavior="drop").alias("gap"))
     gaps = gaps.filter(pl.col("gap").list.len() > 0)
     return (gaps.explode("gap")["gap"] / MS).alias("itl_ms")
@@ -46,6 +53,8 @@ def inter_token(requests: pl.DataFrame) -> pl.Series:
 
 def window_ns(requests: pl.DataFrame) -> tuple[int, int] | None:
     """Returns first sent and last ended instant of the measured requests, or None when none was answered."""
+    import polars as pl
+
     ran = requests.filter((pl.col("phase") == "measured") & pl.col("sent_ns").is_not_null())
     start, end = ran["sent_ns"].min(), ran["done_ns"].max()
     if not isinstance(start, int) or not isinstance(end, int) or end <= start:

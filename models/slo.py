@@ -9,12 +9,14 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from models.errors import UserError
 from models.latencies import LATENCIES, STATISTICS, inter_token, latencies
 from models.specs import Record
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _TERM = re.compile(r"([a-z0-9_.]+?)\s*(<=|<|≤|>=|>|≥|=)\s*(\S+)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
@@ -118,6 +120,8 @@ def misses(row: Mapping[str, object], limits: tuple[Limit, ...]) -> list[str]:
 
 def values(requests: pl.DataFrame, limits: tuple[Limit, ...]) -> dict[str, float | None]:
     """Returns each limit's metric over the measured requests that succeeded, by its name; None where none has it."""
+    import polars as pl
+
     ok = requests.filter((pl.col("phase") == "measured") & (pl.col("outcome") == "ok"))
     each = latencies(ok)
     found: dict[str, float | None] = {}
@@ -134,6 +138,8 @@ def share_within(requests: pl.DataFrame, limits: tuple[Limit, ...]) -> float:
     A request that failed keeps none, one without a second token keeps those on TPOT and ITL. An ITL limit is compared
     with that statistic of the request's own gaps. 0 when nothing was measured.
     """
+    import polars as pl
+
     measured = requests.filter(pl.col("phase") == "measured")
     if measured.is_empty():
         return 0.0
@@ -146,6 +152,8 @@ def share_within(requests: pl.DataFrame, limits: tuple[Limit, ...]) -> float:
 
 
 def _own_gaps(requests: pl.DataFrame, limit: Limit) -> pl.Series:
+    import polars as pl
+
     gap = pl.element().diff() / 1e6
     one = gap.mean() if limit.quantile is None else gap.drop_nulls().quantile(limit.quantile, "linear")
     return requests.select(pl.col("chunk_ns").list.eval(one).list.first())["chunk_ns"]

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import nnls
 
 from models.errors import UserError
 from models.identity import Record
@@ -61,6 +60,8 @@ def transfer(mixes: Sequence[Mix], input_tokens: float, output_tokens: float, co
 def _carried(mixes: Sequence[Mix], known: Sequence[float], quantity: CurveQuantity, input_tokens: float,
              output_tokens: float, concurrency: float) -> float:
     """Least squares in relative error; neither part is negative."""
+    from scipy.optimize import nnls  # half a second, for what few questions need
+
     grows = np.array([concurrency / value if quantity == "throughput" else value for value in known])
 
     def term(inputs: float, outputs: float) -> float:
