@@ -19,6 +19,7 @@ from app.cli_prices import prices
 from app.cli_quality import quality
 from app.cli_regressions import regressions
 from app.cli_report import report
+from app.cli_team import ingest, push, serve
 from app.cli_up import start, up, worker
 from app.cli_watch import releases, watch
 from models.errors import DynoError, UserError
@@ -61,6 +62,9 @@ cli.add_command(report)
 cli.add_command(deploy)
 cli.add_command(choose)
 cli.add_command(prices)
+cli.add_command(serve)
+cli.add_command(ingest)
+cli.add_command(push)
 cli.add_command(up)
 cli.add_command(worker)
 cli.add_command(start)
@@ -149,10 +153,10 @@ def sql(query: str, as_json: bool) -> None:
       dyno sql "select engine, count(*) as trials from measurements group by all" --json
     """
     from app._render import any_rows
-    from models.paths import home
+    from models.paths import warehouse
     from warehouse import reader
 
-    any_rows(reader.user_sql(home(), query).to_dicts(), as_json)
+    any_rows(reader.user_sql(warehouse(), query).to_dicts(), as_json)
 
 
 @cli.command()
@@ -167,9 +171,9 @@ def runs(limit: int, as_json: bool) -> None:
       dyno runs --limit 500 --json
     """
     from app import _answer
-    from models.paths import home
+    from models.paths import warehouse
 
-    _answer.runs(home(), limit, as_json)
+    _answer.runs(warehouse(), limit, as_json)
 
 
 @cli.command()
@@ -183,9 +187,9 @@ def show(trial: str, as_json: bool) -> None:
       dyno show 3f2a91
     """
     from app import _answer
-    from models.paths import home
+    from models.paths import warehouse
 
-    _answer.show_trial(home(), trial, as_json)
+    _answer.show_trial(warehouse(), trial, as_json)
 
 
 @cli.command()

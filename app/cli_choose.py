@@ -47,9 +47,9 @@ def choose(guided: bool, everything: bool, as_json: bool, **options: Any) -> Non
       dyno choose --model 8B --workload rag --rate 3 --needs structured_output --kl-max 0.01 --json
     """
     from app import _choose
-    from models.paths import home
+    from models.paths import warehouse
 
-    _choose.show(home(), options, _choose.Shown(guided, everything, as_json), _this_machine, _standard)
+    _choose.show(warehouse(), options, _choose.Shown(guided, everything, as_json), _this_machine, _standard)
 
 
 def _this_machine() -> str:

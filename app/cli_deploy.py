@@ -43,7 +43,7 @@ def deploy(wanted: str | None, answer: Path | None, form: Format, instances: int
     from app._progress import display
     from flows.deploy import deploy as written
     from models.errors import UserError
-    from models.paths import home
+    from models.paths import warehouse
 
     if api_key_env is not None and not api_key_env.isidentifier():
         raise UserError(f"--api-key-env: {api_key_env!r} is no name of an environment variable: give the name, not "
@@ -54,7 +54,7 @@ def deploy(wanted: str | None, answer: Path | None, form: Format, instances: int
         wanted, chosen = _chosen(answer)
         instances = instances or (1 if form == "command" else chosen)
     with display() as progress:
-        one = written(home(), wanted or "", form, instances or 1, port, api_key_env, progress)
+        one = written(warehouse(), wanted or "", form, instances or 1, port, api_key_env, progress)
     if as_json:
         _render.dump(one.model_dump(mode="json"))
         return

@@ -51,27 +51,27 @@ def report(what: str | None, answer: Path | None, html_file: Path | None, markdo
 
 
 def _measured(what: str) -> Document:
-    from models.paths import home
+    from models.paths import warehouse
     from warehouse import report as reports
 
     path = Path(what)
     if path.suffix not in (".yaml", ".yml"):
-        return reports.of_trial(home(), what)
+        return reports.of_trial(warehouse(), what)
     from flows import preflight
     from models import experiment as experiments
 
     experiment = experiments.load(path)
     expansion = preflight.plan(experiment, what)
-    return reports.of_points(home(), experiment.name, [t.trial_id for t in expansion.trials], experiment.limits,
+    return reports.of_points(warehouse(), experiment.name, [t.trial_id for t in expansion.trials], experiment.limits,
                              path.read_text(), [(s.label, f"{s.field}: {s.reason}") for s in expansion.skipped])
 
 
 def _answered(file: Path) -> Document:
     from app import _answer_file
-    from models.paths import home
+    from models.paths import warehouse
     from warehouse import report as reports
 
-    return reports.of_answer(home(), _answer_file.read(file))
+    return reports.of_answer(warehouse(), _answer_file.read(file))
 
 
 def _write(file: Path, text: str) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from importlib.metadata import version
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from models.planning.calibration import CalibrationRun, Surprise, news
-from warehouse import calibrations, writer
-from warehouse.curves import curves
+from flows import refit as fits
+from models.planning.calibration import CalibrationRun, Surprise
 
 UNFORESEEN = "dyno.measurement.unforeseen"
 """The event: automations of Prefect can be triggered by it."""
@@ -22,15 +19,9 @@ UNFORESEEN = "dyno.measurement.unforeseen"
 def refit(home: Path) -> CalibrationRun:
     """Calibrates what is published, stores what is new and publishes it; an event for each measurement outside the 90 %
     interval that was predicted for it."""
-    fits, unforeseen = news(calibrations.latest(home), curves(home))
-    run = CalibrationRun(at=dt.datetime.now(dt.UTC).isoformat(), dyno_version=version("llm-dyno"),
-                         calibrations=tuple(fits), surprises=tuple(unforeseen))
-    if fits:
-        calibrations.write(home, run)
-        writer.ingest(home)
-        writer.publish(home)
-    get_run_logger().info("calibrated %d curves", len(fits))
-    for surprise in unforeseen:
+    run = fits.refit(home)
+    get_run_logger().info("calibrated %d curves", len(run.calibrations))
+    for surprise in run.surprises:
         get_run_logger().warning("not as predicted: %s", surprise.text)
         _tell(surprise)
     return run

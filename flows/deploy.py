@@ -10,7 +10,7 @@ from models.errors import UserError
 from models.identity import Record
 from models.progress import Progress, silent
 from models.records import Measurement
-from warehouse import bundles, reader
+from warehouse import reader
 
 Format = Literal["command", "compose", "kubernetes"]
 
@@ -56,7 +56,7 @@ def deploy(home: Path, wanted: str, form: Format, instances: int = 1, port: int 
 def measurement(home: Path, wanted: str) -> Measurement:
     """The measurement of a trial, or the newest one of a setup that can be trusted. Raises UserError."""
     start = wanted.strip().lower()
-    if start and not any(t.startswith(start) for t in bundles.present(home)):
+    if start and not reader.beginning(home, start):
         found = reader.query(home, "select setup_id, arg_max(trial_id, (not fatal, started_at)) as trial_id "
                              "from measurements where starts_with(setup_id, ?) group by all order by all", [start])
         if found.height > 1:

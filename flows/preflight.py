@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,8 @@ import engines
 from engines import launch
 from engines._checkpoints import resolve_model
 from engines._hardware import detect
-from models.errors import DynoError, Unsupported, UserError
+from flows import share
+from models.errors import DynoError, PlaceError, Unsupported, UserError
 from models.experiment import EngineEntry, Expansion, Experiment, Resolvers, expand
 from models.progress import silent
 from models.specs import HardwareSpec, Load, Trial, Workload
@@ -46,7 +48,11 @@ def plan(experiment: Experiment, source: str) -> Expansion:
 
 
 def pending(expansion: Expansion, home: Path, again: Again = "none") -> Expansion:
-    """Returns the same expansion without the trials that already have a bundle, but for those to be measured again."""
+    """Returns the same expansion without the trials that already have a bundle, but for those to be measured again.
+    What others of a team have measured is fetched first, where their place can be reached."""
+    if again != "all":
+        with suppress(PlaceError):
+            share.pull(home, only={t.trial_id for t in expansion.trials})
     done = bundles.present(home) if again != "all" else set()
     if again == "disturbed":
         done -= {t.trial_id for t in expansion.trials if t.trial_id in done and _disturbed(home, t.trial_id)}

@@ -1,4 +1,4 @@
-"""Publishing: bundles into the warehouse, prices beside them, a fresh snapshot for readers."""
+"""Publishing: bundles into the warehouse, prices beside them, a fresh snapshot for readers; and to the team's place."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import capabilities
+from flows import capabilities, share
 from models import prices
+from models.errors import PlaceError
 from models.specs import HardwareSpec
 from warehouse import writer
 from warehouse.writer import IngestReport
@@ -17,7 +18,8 @@ from warehouse.writer import IngestReport
 @task(name="store", cache_policy=NO_CACHE)
 def store(home: Path, hardware: HardwareSpec | None = None) -> IngestReport:
     """Ingests what the warehouse does not hold yet, makes sure this hardware has a price (an assumed one is labelled
-    so), and swaps the snapshot."""
+    so), and swaps the snapshot. Where a team shares a place, sends what it does not have: a broken link is a warning,
+    as all of it is kept and sent the next time."""
     report = writer.ingest(home)
     get_run_logger().info("ingested %d bundles, %d were there", report.added, report.skipped)
     for path, reason in report.failed:
@@ -26,6 +28,10 @@ def store(home: Path, hardware: HardwareSpec | None = None) -> IngestReport:
         writer.set_price(home, price, keep_existing=True)
     writer.set_engines(home, capabilities.of())
     writer.publish(home)
+    try:
+        share.push(home)
+    except PlaceError as error:
+        get_run_logger().warning("%s", error)
     return report
 
 

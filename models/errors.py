@@ -5,7 +5,8 @@
     │   ├── ExperimentError      an experiment file, with the path of the bad field
     │   ├── ModelError           a model file or name that cannot be used
     │   ├── QueryError           SQL that was refused or is wrong
-    │   ├── WarehouseError       a warehouse that is damaged, or another dyno's
+    │   ├── WarehouseError       a warehouse that is damaged, another dyno's, or does not answer
+    │   ├── PlaceError           the shared place of bundles cannot be reached
     │   └── MissingTool          a compiler, browser or program that is not installed
     ├── Unsupported              an engine cannot honour a field of a setup (names field and reason)
     ├── EngineError              something went wrong with an engine process
@@ -47,7 +48,11 @@ class QueryError(UserError):
 
 
 class WarehouseError(UserError):
-    """A warehouse that is there and cannot be read: damaged, of an older dyno, or of a newer one."""
+    """A warehouse that is there and cannot be read: damaged, of an older or newer dyno, or served and not answering."""
+
+
+class PlaceError(UserError):
+    """The folder or storage that a team shares (DYNO_BUNDLES) cannot be reached; what waits is kept."""
 
 
 class MissingTool(UserError):

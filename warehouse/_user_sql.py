@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from models.errors import QueryError
+from warehouse.quack import Served
 
 LOCKDOWN = (
     "set autoinstall_known_extensions = false", "set autoload_known_extensions = false",
@@ -20,12 +21,12 @@ BATCH_ROWS = 10_000
 QUESTIONS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
-def answer(con: duckdb.DuckDBPyConnection, sql: str, rows_max: int | None = None, memory_mb: int | None = None,
-           ) -> pl.DataFrame:
+def answer(con: duckdb.DuckDBPyConnection | Served, sql: str, rows_max: int | None = None,
+           memory_mb: int | None = None) -> pl.DataFrame:
     """Runs every statement and returns the last one's result, at most so many rows of it. Raises QueryError. The
-    connection stays locked down."""
+    connection stays locked down; a served warehouse is by itself, and has its own memory."""
     limit = [f"set memory_limit = '{memory_mb} MB'"] if memory_mb else []
-    for setting in (*limit, *LOCKDOWN):
+    for setting in (*limit, *LOCKDOWN) if isinstance(con, duckdb.DuckDBPyConnection) else ():
         con.execute(setting)
     try:
         statements = con.extract_statements(sql)
@@ -105,9 +106,9 @@ def _short(error: duckdb.Error) -> str:
     return "\n".join([lines[0], *hints[:1]])
 
 
-def _suggestion(con: duckdb.DuckDBPyConnection, message: str) -> str:
+def _suggestion(con: duckdb.DuckDBPyConnection | Served, message: str) -> str:
     """For a misspelt table DuckDB suggests its own catalogue's; these are the warehouse's."""
-    missing = re.match(r"Catalog Error: Table with name (\S+) does not exist", message)
+    missing = re.match(r"(?:Catalog|Invalid Input) Error: Table with name (\S+) does not exist", message)
     if not missing:
         return ""
     names = [row[0] for row in con.execute("select table_name from information_schema.tables").fetchall()]

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 from pydantic import ValidationError
 
 from models.capabilities import Capability
@@ -16,6 +15,7 @@ from models.choosing.question import Question
 from models.latencies import LATENCIES, STATISTICS
 from models.specs import Architecture
 from warehouse import _project, reader
+from warehouse.reader import Connection
 
 VALUES = tuple(f"{name}_{statistic}" for name in LATENCIES for statistic in STATISTICS)
 
@@ -51,7 +51,7 @@ def _shape(row: dict[str, Any]) -> Architecture | None:
         return None
 
 
-def _curves(con: duckdb.DuckDBPyConnection, wanted: Sequence[str], workload: str | None, values: Sequence[str],
+def _curves(con: Connection, wanted: Sequence[str], workload: str | None, values: Sequence[str],
             ) -> tuple[Curve, ...]:
     """Those of other workloads are without points and fits, so that a stack can be said to have been measured."""
     fits: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
@@ -87,7 +87,7 @@ def _quoted(text: str) -> str:
     return f"'{text.replace(chr(39), chr(39) * 2)}'"
 
 
-def _rows(con: duckdb.DuckDBPyConnection, sql: str) -> Iterable[dict[str, Any]]:
+def _rows(con: Connection, sql: str) -> Iterable[dict[str, Any]]:
     """Without parameters: DuckDB imports pandas, where it is installed, as soon as a query has one."""
     done = con.execute(sql)
     names = [column[0] for column in done.description]

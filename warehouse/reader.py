@@ -2,6 +2,9 @@
 
 Each connection is an in-memory database of its own with the snapshot attached read-only: DuckDB shares instances of one
 path within a process, and a shared one would go on showing a snapshot that has been swapped out.
+
+What stands for a home may be a served warehouse as well (`quack:host:port`, models.paths.warehouse): then all of it is
+asked there.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ import polars as pl
 
 from models.errors import UserError, WarehouseError
 from models.frames import REQUESTS, TELEMETRY
-from warehouse import _schema, _user_sql, bundles
+from models.records import Measurement
+from warehouse import _schema, _user_sql, bundles, quack
 from warehouse.bundles import Bundle
+from warehouse.quack import Served
 from warehouse.writer import snapshot
 
+Connection = duckdb.DuckDBPyConnection | Served
 CATALOG = "dyno"
 SAMPLES_SHOWN = 5
 SCHEMA = """
@@ -37,9 +43,17 @@ SCHEMA = """
 
 
 @contextmanager
-def connect(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Opens the published snapshot, read-only. Raises UserError when there is none yet, and WarehouseError when it, or
-    what is asked of it within the `with`, cannot be read: damaged, or of another dyno."""
+def connect(home: Path) -> Iterator[Connection]:
+    """Opens the published snapshot, read-only, or asks the one that is served. Raises UserError when there is none yet,
+    and WarehouseError when it, or what is asked of it within the `with`, cannot be read: damaged, of another dyno, or
+    not answering."""
+    opened = quack.connect(home) if quack.is_served(home) else _attached(home)
+    with opened as con:
+        yield con
+
+
+@contextmanager
+def _attached(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     path = snapshot(home)
     if not path.exists():
         raise UserError(f"nothing has been measured and published yet in {home}: `make run` (or `dyno demo`) measures "
@@ -60,7 +74,10 @@ def connect(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def stamp(home: Path) -> tuple[int, int] | None:
-    """Identifies the published snapshot, for caches: another one has another stamp. None when there is none."""
+    """Identifies the published snapshot, for caches: another one has another stamp. None when there is none. Raises
+    UserError or WarehouseError where a served one does not answer."""
+    if quack.is_served(home):
+        return quack.stamp(home)
     try:
         stat = snapshot(home).stat()
     except FileNotFoundError:
@@ -90,7 +107,8 @@ def schema(home: Path) -> pl.DataFrame:
 
     Views come first, `measurements` before all.
     """
-    return query(home, SCHEMA)
+    return query(home, SCHEMA.replace("current_database()", "(select alias from _served)") if quack.is_served(home)
+                 else SCHEMA)
 
 
 def newest(home: Path, limit: int, words: Sequence[str] = ()) -> pl.DataFrame:
@@ -132,10 +150,27 @@ def _of_trial(home: Path, trial_id: str, rows: str, order: str) -> pl.DataFrame:
 
 def bundle_of(home: Path, trial: str) -> Bundle:
     """Reads the bundle of a trial given by its id or the start of it. Raises UserError when none or several match."""
-    found = sorted(t for t in bundles.present(home) if t.startswith(trial.strip().lower())) if trial.strip() else []
+    found = beginning(home, trial.strip().lower())
     if not found:
         raise UserError(f"no trial begins with {trial!r}; `dyno runs` lists them")
     if len(found) > 1:
         more = "" if len(found) <= SAMPLES_SHOWN else f" and {len(found) - SAMPLES_SHOWN} more"
         raise UserError(f"{trial!r} is the start of {len(found)} trials: {', '.join(found[:SAMPLES_SHOWN])}{more}")
-    return bundles.read(bundles.folder(home) / found[0])
+    return _rebuilt(home, found[0]) if quack.is_served(home) else bundles.read(bundles.folder(home) / found[0])
+
+
+def beginning(home: Path, start: str) -> list[str]:
+    """The trials whose id begins so; none for an empty start."""
+    if not start:
+        return []
+    if quack.is_served(home):
+        return query(home, "select trial_id from trials where starts_with(trial_id, ?) order by 1", [start])[
+            "trial_id"].to_list()
+    return sorted(t for t in bundles.present(home) if t.startswith(start))
+
+
+def _rebuilt(home: Path, trial_id: str) -> Bundle:
+    """A bundle out of the rows that were made of it; its engine's log is only where it was measured, and shared."""
+    said = query(home, "select measurement::varchar as said from trials where trial_id = ?", [trial_id])["said"].item()
+    return Bundle(home / "bundles" / trial_id, Measurement.model_validate_json(said), requests(home, trial_id),
+                  telemetry(home, trial_id))

@@ -39,8 +39,8 @@ def query(sql: str, *params: str) -> pl.DataFrame:
 
 
 def home() -> Path:
-    """The home this explorer shows."""
-    return paths.home()
+    """The home, or served warehouse, that this explorer shows."""
+    return paths.warehouse()
 
 
 def scopes() -> pl.DataFrame:

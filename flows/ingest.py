@@ -1,0 +1,41 @@
+"""The one writer's work for a team: what all have sent becomes rows, priced, calibrated and published. No Prefect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import capabilities, refit, share
+from models import prices
+from models.progress import Progress, silent
+from warehouse import bundles, writer
+from warehouse.exchange import Exchanged
+from warehouse.writer import IngestReport
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn did: pulled from the shared place, stored, and published or not."""
+
+    pulled: Exchanged
+    stored: IngestReport
+    published: bool
+
+
+def turn(home: Path, progress: Progress = silent) -> Turn:
+    """Pulls, stores and publishes what is new; nothing is published where nothing is. As often as one likes.
+
+    Raises PlaceError when the shared place cannot be reached, and UserError when the warehouse stays locked.
+    """
+    pulled = share.pull(home, progress)
+    stored = writer.ingest(home, progress)
+    for trial_id in pulled.items.get("bundles", ()):
+        for price in prices.bundled(bundles.read_measurement(home, trial_id).trial.setup.hardware):
+            writer.set_price(home, price, keep_existing=True)
+    writer.set_engines(home, capabilities.of())
+    if writer.is_published(home):
+        return Turn(pulled, stored, False)
+    progress("publishing")
+    writer.publish(home)
+    refit.refit(home)
+    return Turn(pulled, stored, True)
