@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,14 +35,15 @@ def up(pools: tuple[str, ...], host: str, port: int, measure: bool, explorer: bo
     \b
     By the clock it measures what lies in DYNO_HOME/experiments (nightly what is missing, weekly all again) and looks
     for releases (dyno watch --help). With PREFECT_API_URL set, no server is started: the work comes from that one.
-    What is told at DYNO_NOTIFY_URL: evaluations that failed, measurements that nobody expected.
+    With DYNO_BUNDLES set, what other machines measured is taken in, too (dyno ingest --help).
+    What is told at DYNO_NOTIFY_URL: evaluations that failed, measurements that nobody expected, regressions.
     """
     from app import _streamlit
     from app._progress import display
     from flows import deployments, server
     from flows import up as parts
     from flows.pools import WAREHOUSE, own
-    from models.paths import home
+    from models.paths import bundles, home
 
     mine = (pools or (own(),)) if measure else ()
     with ExitStack() as owned:
@@ -54,6 +56,9 @@ def up(pools: tuple[str, ...], host: str, port: int, measure: bool, explorer: bo
             progress("Prefect: deployments")
             deployments.ensure(url, [*mine, WAREHOUSE])
             children = {"the worker": owned.enter_context(parts.working(url, [*mine, WAREHOUSE], home()))}
+            if bundles():
+                children["the ingest"] = owned.enter_context(parts.running(
+                    "ingest", [sys.executable, "-m", "app", "ingest", "--every", "30"], {}, home()))
             if explorer:
                 progress("explorer")
                 shown = _streamlit.free(None)

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,21 @@ class Hosts:
         self._ip("-n", SERVER, "link", "set", f"dy{list(NODES).index(node) + 1}", state)
 
     def start(self, host: str, *arguments: str) -> None:
-        """Starts `dyno` on a host, to be ended with the hosts."""
-        log = (self.folder / f"{host}.log").open("wb")
-        process = subprocess.Popen(self._argv(host, arguments), stdout=log, stderr=log, env=self._env(host))
+        """Starts `dyno` on a host, to be ended with the hosts; returns when it is ready. Raises DynoError if not."""
+        with self.log(host).open("wb") as log:
+            process = subprocess.Popen(self._argv(host, arguments), stdout=log, stderr=log, env=self._env(host))
         self._owned.callback(_end, process)
+        wait(f"{host} is ready", partial(self._ready, host, process))
+
+    def log(self, host: str) -> Path:
+        """What `dyno` printed on a host."""
+        return self.folder / f"{host}.log"
+
+    def _ready(self, host: str, process: subprocess.Popen[bytes]) -> bool:
+        said = self.log(host).read_text()
+        if process.poll() is not None:
+            raise DynoError(f"{host}: {said[-1000:]}")
+        return "Ctrl-C" in said
 
     def dyno(self, host: str, *arguments: str) -> str:
         """Runs `dyno` on a host and returns what it printed. Raises DynoError with its last words."""
@@ -126,10 +138,8 @@ def measure(hosts: Hosts) -> list[Line]:
     file = hosts.folder / "two-pools.yaml"
     file.write_text(yaml.safe_dump(EXPERIMENT))
     hosts.start(SERVER, "up", "--host", "0.0.0.0", "--port", str(PORT), "--no-measure", "--no-explorer")
-    wait("the server answers", lambda: "Ctrl-C" in (hosts.folder / f"{SERVER}.log").read_text())
     for i, (node, pool) in enumerate(NODES.items(), 1):
         hosts.start(node, "worker", "--pool", pool, "--server", f"http://10.77.{i}.1:{PORT}")
-        wait(f"{node} has joined", lambda log=hosts.folder / f"{node}.log": "Ctrl-C" in log.read_text())
     runs = {row["pool"]: row["run"] for row in json.loads(hosts.dyno(SERVER, "start", str(file), "--json"))}
     run = f"flow_runs/{runs[NODES[LOST]]}"
     wait("both have measured", lambda: all(hosts.measured(node) for node in NODES))

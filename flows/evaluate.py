@@ -31,6 +31,8 @@ from warehouse import bundles
 
 ATTEMPTS = 3
 """How often a run is begun again after its host went away; a host that dies of it each time will not get better."""
+SHOWN = 1000
+"""Points that Prefect's page of a run lists; the report and the explorer have all of them."""
 _UNREACHED = re.compile(r"timed? ?out|connection (refused|reset|aborted|error)|name resolution|unreachable"
                         r"|resolve host", re.IGNORECASE)
 _watcher: Progress = silent
@@ -178,11 +180,13 @@ def _note(report: Report, setup: Setup, state: State[list[str]]) -> None:
 
 def _artifact(name: str, expansion: Expansion, home: Path) -> None:
     """A table of the points in Prefect's own UI."""
-    rows = [bundles.read_measurement(home, t.trial_id) for t in expansion.trials if t.trial_id in bundles.present(home)]
+    there = bundles.present(home)
+    done = [t.trial_id for t in expansion.trials if t.trial_id in there]
+    rows = [bundles.read_measurement(home, trial_id) for trial_id in done[:SHOWN]]
     table = [{"trial_id": m.trial_id, "setup": m.trial.setup.label, "workload": m.trial.workload.label,
               "load": m.trial.load.label, "trust": m.trust,
               **{k: round(m.summary.metrics[k], 2) for k in ("ttft_ms_p50", "ttft_ms_p95", "tpot_ms_p50", "tpot_ms_p95",
                                                              "output_tokens_per_second") if k in m.summary.metrics}}
              for m in rows]
     create_table_artifact(key=f"evaluate-{name.lower().replace('_', '-').replace('.', '-')}", table=table,
-                          description=f"Points of {name}")
+                          description=f"{len(rows)} of {len(done)} points of {name}")

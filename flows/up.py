@@ -32,16 +32,22 @@ def working(url: str, pools: Sequence[str], home: Path) -> Iterator[Process]:
     """A worker of these pools for as long as the `with`; afterwards neither it nor a run of its is there."""
     env = {"PREFECT_API_URL": url, "DYNO_HOME": str(home), "DO_NOT_TRACK": "1",
            "PREFECT_WORKER_QUERY_SECONDS": str(POLL_S), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
-    log = home / "logs" / f"worker-{'-'.join(pools)}.log"
-    with supervise([executable, "-m", "flows.worker", *pools], env, log, grace_s=GRACE_S) as worker:
+    with running(f"worker-{'-'.join(pools)}", [executable, "-m", "flows.worker", *pools], env, home) as worker:
         yield worker
+
+
+@contextmanager
+def running(name: str, argv: Sequence[str], env: Mapping[str, str], home: Path) -> Iterator[Process]:
+    """A program for as long as the `with`, its log in the home's."""
+    with supervise(argv, env, home / "logs" / f"{name}.log", grace_s=GRACE_S) as process:
+        yield process
 
 
 @contextmanager
 def showing(argv: Sequence[str], env: Mapping[str, str], home: Path, url: str, within_s: float = 60.0,
             ) -> Iterator[Process]:
     """The explorer, once it answers. Raises DynoError with its log's end when it does not."""
-    with supervise(argv, env, home / "logs" / "explorer.log") as explorer:
+    with running("explorer", argv, env, home) as explorer:
         deadline = time.monotonic() + within_s
         while not _answers(f"{url}/_stcore/health"):
             if not explorer.alive() or time.monotonic() > deadline:
