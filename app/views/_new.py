@@ -1,4 +1,4 @@
-"""What is new: releases that the watch saw lately, what they came to, and what became slower is told elsewhere."""
+"""What is new: releases that the watch saw lately, and what they came to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import streamlit as st
 from app.views import _data, _frame, _nav, _style
 from models.choosing.sentence import money
 
-DAYS, SHOWN = 14, 4
+DAYS, SHOWN = 14, 3
 NEWS = """
 with points as (
     select m.content, x.model, x.trial_id, x.setup, x.load, x.fatal, x.usd_per_million_output_tokens as usd,
@@ -27,7 +27,7 @@ select r.* exclude (record), b.points, b.distrusted, b.usd, b.trial_id, p.setup,
        coalesce(r.released_at, r.seen_at) as dated
 from releases r left join best b on r.content = b.content and r.kind = 'model'
 left join points p on p.trial_id = b.trial_id
-order by r.state in ('skipped'), coalesce(r.ended_at, r.decided_at) desc, r.name"""
+order by r.state not in ('evaluated', 'failed'), coalesce(r.ended_at, r.decided_at) desc, r.name"""
 """Releases with the cheapest trusted point of each (the fastest, where nothing has a price)."""
 BADGES = {"evaluated": ":green-badge[evaluated]", "started": ":blue-badge[being measured]",
           "waiting": ":orange-badge[waiting]", "failed": ":red-badge[failed]", "skipped": ":gray-badge[skipped]"}
@@ -37,20 +37,19 @@ def draw() -> None:
     """Draws it; nothing where the watch has seen nothing lately."""
     since = dt.datetime.now(dt.UTC).replace(tzinfo=None) - dt.timedelta(days=DAYS)
     found = _data.query(NEWS).filter((pl.col("decided_at") >= since) | (pl.col("state").is_in(["waiting", "started"])))
-    news = found.filter((pl.col("state") != "skipped") & (pl.col("kind") != "prices"))
+    news = found.filter(pl.col("state").is_in(["evaluated", "started", "failed"]) & (pl.col("kind") != "prices"))
     if found.is_empty():
         return
-    with st.container(border=True):
-        st.markdown("**New**" if news.height else "**New**: nothing that the policy wants")
+    with st.container(border=True, gap="xsmall"):
         for row in news.head(SHOWN).iter_rows(named=True):
             _line(row)
-        _rest(found, news)
+        _rest(found)
 
 
 def _line(row: dict[str, Any]) -> None:
     name = row["name"] if row["kind"] == "model" else f"{row['name']} {row['version']}"
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{_plain(name)}** {_when(row)} {BADGES[row['state']]} {_plain(_said(row))}")
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+        st.markdown(f"**New: {_plain(name)}** {_when(row)} {BADGES[row['state']]} {_plain(_said(row))}")
         st.space("stretch")
         if row["model"]:
             _nav.link("Choose", "Choose with it", model=row["model"])
@@ -73,11 +72,11 @@ def _when(row: dict[str, Any]) -> str:
     return f"{verb} {'today' if days <= 0 else 'yesterday' if days == 1 else row['dated'].date().isoformat()}"
 
 
-def _rest(found: pl.DataFrame, news: pl.DataFrame) -> None:
-    """All of them, as a table; skipped ones with the reason."""
-    skipped = found.filter(pl.col("state") == "skipped").height
-    counts = [_style.count(news.height, "release"), f"{_style.shown(skipped)} skipped" if skipped else ""]
-    with st.expander(f"All that was seen in {DAYS} days: {', '.join(filter(None, counts))}"):
+def _rest(found: pl.DataFrame) -> None:
+    """All of them, as a table, with the reason why they wait or were skipped."""
+    states = dict(found["state"].value_counts().iter_rows())
+    counts = ", ".join(f"{_style.shown(states[state])} {state}" for state in BADGES if state in states)
+    with st.expander(f"{_style.count(found.height, 'release')} seen in {DAYS} days: {counts}"):
         table = found.select(
             pl.col("name").alias("Release"), pl.col("version").str.slice(0, 12).alias("Version"),
             pl.col("state").alias("State"),

@@ -60,10 +60,11 @@ def test_a_feed_that_is_none(web: Web, tmp_path: Path, answer: Answer, why: str)
         list(look(FollowFeed(feed=f"{url}/feed"), NOTHING, silent, tmp_path))
 
 
-FILES: list[dict[str, Any]] = [{"filename": "vllm-0.33.0-py3-none-any.whl", "url": "x", "hashes": {}, "upload-time": "2026-10-01T00:00:00Z"},
-         {"filename": "vllm-0.34.0.tar.gz", "url": "x", "hashes": {}, "upload-time": "2026-11-20T00:00:00Z"},
-         {"filename": "vllm-0.35.0.tar.gz", "url": "x", "hashes": {}, "yanked": "broken"},
-         {"filename": "vllm-0.9.1.tar.gz", "url": "x", "hashes": {}, "yanked": False}]
+FILES: list[dict[str, Any]] = [
+    {"filename": "vllm-0.33.0-py3-none-any.whl", "url": "x", "hashes": {}, "upload-time": "2026-10-01T00:00:00Z"},
+    {"filename": "vllm-0.34.0.tar.gz", "url": "x", "hashes": {}, "upload-time": "2026-11-20T00:00:00Z"},
+    {"filename": "vllm-0.35.0.tar.gz", "url": "x", "hashes": {}, "yanked": "broken"},
+    {"filename": "vllm-0.9.1.tar.gz", "url": "x", "hashes": {}, "yanked": False}]
 
 
 def test_the_newest_version_on_the_package_index(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
