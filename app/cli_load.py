@@ -47,6 +47,8 @@ def at_a_server(command: Command) -> Command:
               help="Stop once throughput, TTFT and TPOT are known to ± this share (95%); --requests is the most.")
 @click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True,
               help="Load generator processes: one is exact to a millisecond at 20 000 tokens a second.")
+@click.option("--hosts", type=click.IntRange(min=0), default=0, help="Machines that send it together: "
+              "workers of Prefect's pool `load` (dyno worker --pool load --server URL), with a DYNO_API_KEY each.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write requests, telemetry and summary into this folder.")
 def load(as_json: bool, **options: Any) -> None:
     """Put load on any URL and time every token. Nothing is stored unless --out is given.
@@ -62,6 +64,7 @@ def load(as_json: bool, **options: Any) -> None:
       dyno load --url http://127.0.0.1:8080 --rate 1 --ramp-to 20 --duration 120 --arrivals gamma:2
       dyno load --url http://127.0.0.1:8080 --trace conversation.jsonl --scale 0.05 --out replay
       dyno load --url http://127.0.0.1:8080 --concurrency 4 --precision 0.03
+      dyno load --url http://cluster:8000 --rate 400 --duration 120 --hosts 3
     """
     from app._progress import display
     from flows.load import load_url

@@ -65,7 +65,7 @@ def provision(setup: Setup) -> None:
 
 @task(name="measure", cache_policy=NO_CACHE, retries=0)
 def measure(setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeout_s: float,
-            with_quality: bool) -> list[str]:
+            with_quality: bool, load_hosts: int) -> list[str]:
     """Launch, load and stop in one task: a live process is no task result, and an engine is never reused half-dead."""
     logger = get_run_logger()
 
@@ -76,7 +76,7 @@ def measure(setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeo
         logger.info("%s: %.0f tok/s, trust: %s (%s)", point.trial.label, speed, point.trust, point.trial_id)
 
     return measure_setup(setup, trials, home, host, timeout_s=timeout_s, progress=_point, on_trial=stored,
-                         with_quality=with_quality)
+                         with_quality=with_quality, load_hosts=load_hosts)
 
 
 def _point(step: str, done: float | None = None, detail: str = "") -> None:
@@ -88,14 +88,14 @@ def _point(step: str, done: float | None = None, detail: str = "") -> None:
 
 @flow(name="measure setup", flow_run_name="{label}", validate_parameters=False)
 def one_setup(label: str, setup: Setup, trials: list[Trial], home: Path, host: HostInfo, timeout_s: float,
-              with_quality: bool) -> list[str]:
+              with_quality: bool, load_hosts: int = 0) -> list[str]:
     """One engine launch and every point on it. A failure is stored and raised."""
     try:
         provision(setup)
     except EngineError as error:
         bundles.write_failure(home, failure(setup, "build", error), None)
         raise
-    return measure(setup, trials, home, host, timeout_s, with_quality)
+    return measure(setup, trials, home, host, timeout_s, with_quality, load_hosts)
 
 
 def _run_name() -> str:
@@ -161,7 +161,7 @@ def _measure_all(experiment: Experiment, expansion: Expansion, home: Path, again
     host = host_info()
     for setup, trials in todo.by_setup():
         state = one_setup(setup.label, setup, trials, home, host, experiment.launch_timeout_s,
-                          experiment.quality, return_state=True)
+                          experiment.quality, experiment.load_hosts, return_state=True)
         _note(report, setup, state)
         store(home, setup.hardware)
     return report

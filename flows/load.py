@@ -13,9 +13,11 @@ import polars as pl
 from pydantic import ValidationError
 
 from flows import point
+from flows.load_hosts import gathered
 from flows.point import Point, Target
 from models.errors import UserError
 from models.frames import OUTCOMES
+from models.paths import home
 from models.progress import Progress
 from models.specs import Lengths, Load, Workload
 from workloads import catalogue, control, prompts, serving
@@ -51,6 +53,7 @@ class Loaded:
                 "requests_failed": sum(outcomes.values()) - ok, **summary.metrics,
                 "intervals": summary.intervals, "window_s": summary.window_s, "duration_s": drive.duration_s,
                 "prompt_lengths": self.target.words.source, "processes": drive.processes,
+                "load_hosts": [one.model_dump() for one in drive.hosts],
                 "client_cpu_seconds": self.cpu_s, "client_cpu_seconds_sending": drive.client_cpu_s,
                 "client_late_share": drive.late_share, "client_waited_seconds": drive.waited_s,
                 "requests_found_warming_up": self.point.warmup.requests if self.point.warmup else 0,
@@ -65,11 +68,14 @@ def load_url(options: dict[str, Any], progress: Progress) -> Loaded:
     out: Path | None = options["out"]
     if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: there is something already; nothing was sent")
-    if options["processes"] > 1 and load.precision:
-        raise UserError("--precision needs one process: leave --processes out")
+    if (options["processes"] > 1 or options["hosts"]) and load.precision:
+        raise UserError("--precision needs one process: leave --processes and --hosts out")
+    if options["processes"] > 1 and options["hosts"]:
+        raise UserError("--hosts sends from one process on each machine: leave --processes out")
     target = reach(options, asked, progress)
-    got = point.take(target, asked, load, seed=options["seed"], processes=options["processes"], progress=progress,
-                     until=options["duration"])
+    with gathered(options["hosts"], home(), progress) as senders:
+        got = point.take(target, asked, load, seed=options["seed"], processes=options["processes"],
+                         load_hosts=senders, progress=progress, until=options["duration"])
     cpu_s = time.process_time()
     if out:
         out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,10 +16,11 @@ from models.records import Endpoint, Summary, Verdict, Warmup
 from models.specs import Load, Workload
 from models.steady import settled
 from models.summary import summarise
-from models.verdicts import judge
-from workloads import driver, prompts, schedule, shards
+from models.verdicts import judge, of_hosts
+from workloads import driver, hosts, prompts, schedule, shards
 from workloads.driver import Drive
 from workloads.interim import Judge, Now, Say
+from workloads.peers import Host
 from workloads.telemetry import Sampler
 
 
@@ -51,10 +52,11 @@ class Point:
 
 
 def take(target: Target, workload: Workload, load: Load, *, seed: int = 0, repeat: int = 0, processes: int = 1,
-         label: str = "load", progress: Progress, judge_now: Judge | None = None, until: float | None = None,
-         steady: bool = True) -> Point:
+         load_hosts: Sequence[Host] = (), label: str = "load", progress: Progress, judge_now: Judge | None = None,
+         until: float | None = None, steady: bool = True) -> Point:
     """Plans, drives and judges one load. until: a duration asked for, so that ending then is no early stop. steady:
-    warm-up beyond the planned one is looked for, except under ramps and traces, which are never steady.
+    warm-up beyond the planned one is looked for, except under ramps and traces, which are never steady. load_hosts:
+    machines that send it, each with the key of its own DYNO_API_KEY.
 
     Raises UserError or EndpointError before anything is sent; a failed request is data.
     """
@@ -62,12 +64,11 @@ def take(target: Target, workload: Workload, load: Load, *, seed: int = 0, repea
     progress(f"preparing {plan.height} prompts")
     bodies = prompts.bodies(plan, workload, target.endpoint,
                             prompts.fit(target.words, workload, target.endpoint, target.api_key))
-    driven = partial(shards.drive, processes) if processes > 1 else partial(driver.drive, judge=judge_now or
-                                                                            _precise(load))
+    driven = _driven(load_hosts, processes, judge_now or _precise(load), target.api_key)
     start_ns = time.perf_counter_ns()
     with Sampler(target.pids, target.gauges, t0_ns=start_ns) as sampler:
         cpu_s = time.process_time()
-        drive = driven(plan, bodies, workload, target.endpoint, load, api_key=target.api_key, t0_ns=start_ns,
+        drive = driven(plan, bodies, workload, target.endpoint, load, t0_ns=start_ns,
                        should_stop=lambda: not target.alive(),
                        on_progress=lambda n, of, tokens: progress(label, n / max(1, of), f"{n} of {of}, {tokens} tok"))
     moving = load.request_rate_end is not None or load.arrivals == "trace"
@@ -76,8 +77,18 @@ def take(target: Target, workload: Workload, load: Load, *, seed: int = 0, repea
     verdicts = judge(requests, sampler.frame(), summary, workload, load, drive.client_cpu_s, drive.duration_s,
                      stopped_early=drive.truncated and until is None, warmup=warmup, processes=drive.processes,
                      late_share=drive.late_share, waited_s=drive.waited_s)
-    cpu_s = time.process_time() - cpu_s + (drive.client_cpu_s if processes > 1 else 0.0)
-    return Point(drive, requests, sampler.frame(), summary, verdicts, warmup, cpu_s)
+    cpu_s = time.process_time() - cpu_s + (drive.client_cpu_s if drive.processes > 1 else 0.0)
+    return Point(drive, requests, sampler.frame(), summary, (*verdicts, *of_hosts(drive.hosts)), warmup, cpu_s)
+
+
+def _driven(load_hosts: Sequence[Host], processes: int, judge_now: Judge | None, key: str | None,
+            ) -> Callable[..., Drive]:
+    """Who sends: other machines, several processes, or this one."""
+    if load_hosts:
+        return partial(hosts.drive, load_hosts)
+    if processes > 1:
+        return partial(shards.drive, processes, api_key=key)
+    return partial(driver.drive, judge=judge_now, api_key=key)
 
 
 def _precise(load: Load) -> Judge | None:

@@ -127,6 +127,19 @@ class Warmup(Record):
                 f" ({self.method}): they are left out.")
 
 
+class LoadHost(Record):
+    """One of several machines that a load came from, and how its clock was related to the coordinator's, which all
+    stamps are in: wall_clock_off_ms is how far its wall clock was ahead, give or take clock_error_ms at the most."""
+
+    host: str
+    requests: int
+    clock_error_ms: float
+    clock_drift_ppm: float = Field(description="how much faster its clock ran, in millionths; it is corrected for")
+    wall_clock_off_ms: float
+    late_share: float = 0.0
+    waited_s: float = 0.0
+
+
 class Measurement(Record):
     """Everything of one trial but its frames: the content of `measurement.json`."""
 
@@ -143,6 +156,7 @@ class Measurement(Record):
     warmup: Warmup | None = Field(default=None, description="None: not looked for (ramps, traces, probes of a capacity"
                                   " search), or measured before this was kept")
     client_cpu_s: float = 0.0
+    load_hosts: tuple[LoadHost, ...] = Field(default=(), description="machines that the load came from; none: this one")
     dyno_version: str = ""
     source: str = Field(default="measured", description="measured here, or imported from …")
 

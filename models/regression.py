@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
-from scipy.special import stdtr, stdtrit
 
 from models.identity import Record
 from models.paired import FIGURES, Kind, Pair, Timed, mean_ms, pair, ratio, unchanged
@@ -183,10 +182,14 @@ def _error(one: _Seen, noise: _Noise) -> float:
 
 
 def _chance(one: _Seen, noise: _Noise) -> float:
+    from scipy.special import stdtr  # the warehouse imports this module, and most commands compare nothing
+
     return float(2 * stdtr(noise.free, -abs(one.log) / _error(one, noise)))
 
 
 def _comparison(one: _Seen, noise: _Noise, chance: float, least: float) -> Comparison:
+    from scipy.special import stdtrit
+
     half = float(stdtrit(noise.free, 0.975)) * _error(one, noise)
     low, high = math.expm1(one.log - half), math.expm1(one.log + half)
     old, new = one.pairs[0].before[0], one.pairs[0].after[0]

@@ -5,14 +5,14 @@ A `fatal` point never feeds an answer; a `warning` is shown beside the figure; a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
 
 from models.intervals import certain_median
 from models.latencies import latencies, window_ns
-from models.records import EngineRun, Summary, Verdict, Warmup
+from models.records import EngineRun, LoadHost, Summary, Verdict, Warmup
 from models.specs import Load, Workload
 from models.steady import in_flight
 
@@ -247,3 +247,14 @@ def _host(telemetry: pl.DataFrame) -> Iterator[Verdict]:
     if other > HOST_BUSY_CORES:
         yield Verdict(name="host_busy", severity="warning",
                       detail=f"{other:.1f} cores were busy with something else while this was measured")
+
+
+def of_hosts(hosts: Sequence[LoadHost]) -> tuple[Verdict, ...]:
+    """That a load came from several machines, and how well their clocks are related: latencies are each taken by one
+    clock, whose error they do not have; instants of two machines are that far off one another at the most."""
+    if not hosts:
+        return ()
+    error = max(one.clock_error_ms for one in hosts)
+    names = ", ".join(one.host for one in hosts)
+    return (Verdict(name="load_hosts", severity="note" if error <= SEND_DELAY_MS else "warning",
+                    detail=f"sent from {len(hosts)} machines ({names}), clocks related to ± {error:.3g} ms"),)

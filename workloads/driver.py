@@ -20,7 +20,7 @@ from time import perf_counter_ns
 
 import polars as pl
 
-from models.records import Endpoint
+from models.records import Endpoint, LoadHost
 from models.specs import Load, Workload
 from workloads import dialects, validity
 from workloads.address import Address, bearer
@@ -46,7 +46,8 @@ class Drive:
     client_cpu_s: CPU of the driving threads while the load ran, of all `processes` together. truncated: requests that
     were to be measured were not sent, because of duration_s_max or because `should_stop` or `judge` said so; they have
     no row. judged: what `judge` said last. late_share: of the reads, those that waited over 2 ms as others were seen
-    to; waited_s: how long a driving thread wanted a processor and got none (the most of any process; Linux).
+    to; waited_s: how long a driving thread wanted a processor and got none (the most of any process; Linux). hosts: the
+    machines that the load came from, where it was not this one alone.
     """
 
     requests: pl.DataFrame
@@ -58,6 +59,7 @@ class Drive:
     judged: Say = "go on"
     late_share: float = 0.0
     waited_s: float = 0.0
+    hosts: tuple[LoadHost, ...] = ()
 
 
 def drive(plan: Plan, bodies: Sequence[bytes], workload: Workload, endpoint: Endpoint, load: Load, *,

@@ -125,10 +125,10 @@ class Run:
             return
         if self.enough:
             self._unsent = 0
-        out_of_time = perf_counter_ns() >= self._stop_ns and not self._measured_busy and not self._linger
-        if self.stop or out_of_time:
+        out_of_time = perf_counter_ns() >= self._stop_ns
+        if self.stop:
             self._finish()
-        elif not self._unsent and not self._measured_busy:
+        elif not self._measured_busy and (out_of_time or not self._unsent):
             self._complete()
         if not self._over:
             self._loop.call_later(TICK_S / 2, self._beat)

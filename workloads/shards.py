@@ -25,7 +25,7 @@ from models.errors import DynoError, UserError
 from models.records import Endpoint
 from models.specs import Load, Workload
 from workloads import driver
-from workloads.driver import Drive, OnProgress
+from workloads.driver import Drive, Gate, OnProgress
 from workloads.run import TICK_S, Part
 from workloads.schedule import Plan
 
@@ -34,7 +34,9 @@ START_AFTER_NS = 50_000_000
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """What one process does of a load."""
+
     plan: Plan
     bodies: list[bytes]
     workload: Workload
@@ -57,7 +59,7 @@ def drive(processes: int, plan: Plan, bodies: Sequence[bytes], workload: Workloa
         raise UserError("processes: only Linux and macOS have one monotonic clock for all processes")
     if load.concurrency is not None and processes > load.concurrency:
         raise UserError(f"processes: {processes} are more than the {load.concurrency} users they would share")
-    shards = [_Shard(_Job(part, [bodies[i] for i in places], workload, endpoint, load, api_key,
+    shards = [_Shard(Job(part, [bodies[i] for i in places], workload, endpoint, load, api_key,
                           Part(number, processes), t0_ns))
               for number in range(processes) for part, places in [plan.part(number, processes)]]
     try:
@@ -69,7 +71,7 @@ def drive(processes: int, plan: Plan, bodies: Sequence[bytes], workload: Workloa
         _watch(shards, on_progress, should_stop)
         for shard in shards:
             shard.pipe.send("stop")
-        return _merged([shard.hear("done") for shard in shards])
+        return merged([shard.hear("done") for shard in shards])
     finally:
         for shard in shards:
             shard.end()
@@ -78,7 +80,7 @@ def drive(processes: int, plan: Plan, bodies: Sequence[bytes], workload: Workloa
 class _Shard:
     """A process and the pipe to it."""
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_child, args=(theirs,), daemon=True, name="dyno-load")
@@ -125,7 +127,8 @@ def _watch(shards: Sequence[_Shard], on_progress: OnProgress | None, should_stop
             return
 
 
-def _merged(drives: Sequence[Drive]) -> Drive:
+def merged(drives: Sequence[Drive]) -> Drive:
+    """One result of several; each has the rows of its own requests."""
     requests = pl.concat([one.requests for one in drives]).sort("request_index")
     return replace(drives[0], requests=requests, duration_s=max(one.duration_s for one in drives),
                    client_cpu_s=sum(one.client_cpu_s for one in drives), truncated=any(one.truncated for one in drives),
@@ -137,32 +140,45 @@ def _child(pipe: Connection) -> None:
     """One process of a load. Ctrl-C is the parent's to handle; when the parent is gone, so is this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    job: _Job = pipe.recv()
-    stop, lock = threading.Event(), threading.Lock()
+    job: Job = pipe.recv()
+    lock = threading.Lock()
 
     def say(word: str, said: object) -> None:
         with lock:
             pipe.send((word, said))
 
-    def listen() -> None:
+    def until_told() -> None:
         try:
             pipe.recv()
         except (EOFError, OSError):
             os._exit(1)
-        stop.set()
 
     def gate() -> int:
         say("ready", None)
-        start_ns = int(pipe.recv())
-        threading.Thread(target=listen, name="dyno-listen", daemon=True).start()
-        return start_ns
+        return int(pipe.recv())
 
     try:
-        done = driver.drive(job.plan, job.bodies, job.workload, job.endpoint, job.load, api_key=job.api_key,
-                            t0_ns=job.t0_ns, part=job.part, gate=gate, should_stop=stop.is_set,
-                            on_tick=lambda run: say("progress", (run.measured, run.done, run.total, run.tokens)))
-        say("done", done)
+        say("done", work(job, gate, until_told, say))
     except DynoError as error:
         say("error", error)
     except (EOFError, OSError):
         os._exit(1)
+
+
+def work(job: Job, gate: Gate, until_told: Callable[[], None], say: Callable[[str, object], None]) -> Drive:
+    """Drives a part of a load until `until_told` returns, which is called in a thread of its own once the load is on;
+    `say("progress", …)` tells meanwhile how far it is."""
+    stop = threading.Event()
+
+    def listen() -> None:
+        until_told()
+        stop.set()
+
+    def started() -> int:
+        start_ns = gate()
+        threading.Thread(target=listen, name="dyno-listen", daemon=True).start()
+        return start_ns
+
+    return driver.drive(job.plan, job.bodies, job.workload, job.endpoint, job.load, api_key=job.api_key,
+                        t0_ns=job.t0_ns, part=job.part, gate=started, should_stop=stop.is_set,
+                        on_tick=lambda run: say("progress", (run.measured, run.done, run.total, run.tokens)))

@@ -77,6 +77,15 @@ def test_all_processes_stop_when_told_to() -> None:
     assert got.truncated and 0 < got.requests.height < 5000 and multiprocessing.active_children() == []
 
 
+def test_processes_stop_sending_when_the_time_is_over() -> None:
+    load, start = Load(concurrency=2, requests=5000, duration_s_max=1), time.monotonic()
+    with TruthServer(lambda asked: answer(asked, 0.05)) as server:
+        got = sharded(server, load, should_stop=lambda: time.monotonic() > start + 20)
+    measured = got.requests.filter(pl.col("phase") == "measured")
+    assert got.truncated and 0 < measured.height < 500 and set(measured["outcome"]) == {"ok"}
+    assert got.duration_s < 10 and multiprocessing.active_children() == []
+
+
 def test_what_is_sent_after_enough_is_not_measured() -> None:
     def judge(now: Now) -> str:
         return "enough" if now.requests.filter(pl.col("phase") == "measured").height >= 10 else "go on"

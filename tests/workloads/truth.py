@@ -173,6 +173,7 @@ class TruthServer:
     tokenize: bool = True
     models: list[str] = field(default_factory=lambda: ["truth"])
     apis: tuple[Api, ...] = ("completions", "chat")
+    host: str = "127.0.0.1"
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
     open: int = 0
@@ -183,7 +184,7 @@ class TruthServer:
     def __enter__(self) -> Self:
         self._pieces: dict[str, int] = {}
         self._started = threading.Event()
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._socket = socket.create_server((self.host, 0), backlog=1024)
         self.port = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -196,7 +197,7 @@ class TruthServer:
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://{self.host}:{self.port}"
 
     def endpoint(self, **more: object) -> Endpoint:
         return Endpoint.model_validate({"url": self.url, "model": "truth", "tokenize_path": "/tokenize", **more})
