@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,8 @@ def watch(policy: Path | None, once: bool, as_json: bool) -> None:
 
         flow.serve(file, home(), lambda text: click.echo(text, err=True))
         return
+    # Prefect's own lines would tear the progress display; its API keeps them all.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from app._progress import display
     from flows.releases import rounds
 
@@ -84,7 +87,7 @@ def releases(state: str | None, again: str | None, as_json: bool) -> None:
       dyno releases --state skipped --json
       dyno releases --again org/name
     """
-    from models.paths import home
+    from models.paths import home, warehouse
     from warehouse import reader
 
     if again:
@@ -93,8 +96,8 @@ def releases(state: str | None, again: str | None, as_json: bool) -> None:
         one = rounds.reopen(home(), again)
         click.echo(f"{one.release.label} is decided about again in the next round (dyno watch --once)", err=True)
         return
-    rows = reader.query(home(), "select * exclude (record) from releases where ? is null or state = ? "
-                        "order by seen_at desc, name", [state, state]).to_dicts() if reader.stamp(home()) else []
+    rows = reader.query(warehouse(), "select * exclude (record) from releases where ? is null or state = ? "
+                        "order by seen_at desc, name", [state, state]).to_dicts() if reader.stamp(warehouse()) else []
     _show(rows, as_json, "the watch has seen nothing (dyno watch --help)")
 
 

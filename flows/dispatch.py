@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from flows.report import Report
 
 
+class Forgotten(UserError):
+    """A run that the server knows nothing of: it was deleted, or the server's database is another one."""
+
+
 class Outcome(Record):
     """How far an evaluation is that was started. detail: Prefect's last word on it."""
 
@@ -48,7 +52,8 @@ def start(raw: object, source: str, pool: str | None = None, *, again: preflight
 
 
 def outcome(run_id: str) -> Outcome:
-    """Asks how far a started evaluation is. Raises UserError where the server is away or has forgotten it."""
+    """Asks how far a started evaluation is. Raises UserError where the server is away, Forgotten
+    where it does not know it."""
     if run_id in _here:
         return _here[run_id]
     from prefect.client.orchestration import get_client
@@ -61,7 +66,7 @@ def outcome(run_id: str) -> Outcome:
         try:
             state = client.read_flow_run(run_id).state  # type: ignore[arg-type]  # a UUID's text is taken, too
         except ObjectNotFound:
-            raise UserError(f"{url} has no run {run_id}: it was deleted, or started on another server") from None
+            raise Forgotten(f"{url} has no run {run_id}: it was deleted, or started on another server") from None
         except httpx.HTTPError as error:
             raise UserError(f"Prefect's server at {url} does not answer: {error}") from None
     kind = state.type.value if state else "SCHEDULED"

@@ -95,7 +95,9 @@ def _commit(repository: str) -> str | None:
 
 def _api() -> HfApi:
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import logging
 
+    logging.set_verbosity_error()  # it tells of each attempt; what came of them is told here
     return HfApi(endpoint=_hub.endpoint())
 
 

@@ -143,9 +143,9 @@ class _Watch:
                 away = str(error)
                 runs.append(run)
         begun = tuple(r for r in runs if r.flow_run_id or r.outcome != "running")
-        if any(r.outcome == "running" for r in begun):
+        if any(r.outcome == "running" for r in begun) or (len(begun) < len(runs) and not away):
             self.keep(one.model_copy(update={"runs": tuple(runs)}))
-        elif away and len(begun) < len(runs):
+        elif len(begun) < len(runs):
             self.change(one.model_copy(update={"runs": begun}), "waiting", away)
         else:
             last = {r.pool: r for r in runs}.values()
@@ -183,7 +183,10 @@ class _Watch:
     def ended(self, one: Seen, run: Run) -> Run:
         if run.flow_run_id is None:  # it could not be started, for good
             return run
-        outcome = dispatch.outcome(run.flow_run_id)
+        try:
+            outcome = dispatch.outcome(run.flow_run_id)
+        except dispatch.Forgotten:  # started again with the next round; what was measured of it is kept
+            return run.model_copy(update={"flow_run_id": None})
         if outcome.state in ("waiting", "running"):
             return run
         done = released.measured(self.home, one.release, run.started_at)

@@ -156,6 +156,23 @@ def test_a_server_that_is_away_is_asked_again(policy: Path, home: Path, played: 
     assert states(home)["tiny"][0] == "started" and len(played.runs) == 1
 
 
+def test_a_server_that_has_forgotten_a_run_is_asked_for_it_again(
+        policy: Path, home: Path, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop(policy, "tiny")
+    rounds.once(policy, home)
+    (before,) = of(home, "tiny").runs
+
+    def forgotten(run_id: str) -> Outcome:
+        raise dispatch.Forgotten("another database")
+
+    monkeypatch.setattr(dispatch, "outcome", forgotten)
+    rounds.once(policy, home)
+    played.runs.clear()
+    monkeypatch.setattr(dispatch, "outcome", played.outcome)
+    rounds.once(policy, home)
+    assert list(played.runs) == [before.key] and of(home, "tiny").state == "started"
+
+
 @pytest.mark.parametrize("error", [ExperimentError("night", "models[0]", "no such model"), EngineError("no")])
 def test_an_evaluation_that_cannot_be_started_has_failed_and_can_be_asked_for_again(
         policy: Path, home: Path, played: Played, error: Exception) -> None:
