@@ -97,7 +97,8 @@ def _model(release: Release) -> ModelSpec:
     """The release as a model; of an engine's version, any that an engine takes."""
     if release.kind == "engine":
         return ModelSpec(name="any")
-    stored: dict[str, Any] = {"content": release.content, "quantization": release.quantization, "architecture": release.architecture}
+    stored: dict[str, Any] = release.model_dump(include={"content", "quantization"})
+    stored["architecture"] = release.architecture
     if release.path:
         return ModelSpec(name=release.name, source="file", path=release.path, **stored)
     return ModelSpec(name=release.name, source="hub", repository=release.repository, revision=release.revision,
