@@ -87,16 +87,17 @@ def worker(pools: tuple[str, ...], address: str | None) -> None:
       dyno worker --pool cuda --server http://10.0.0.5:4200
       dyno worker --pool metal --pool mac-studio --server http://10.0.0.5:4200
 
-    What it measures is kept in its own DYNO_HOME first. A run whose node went away begins again on a node of its pool,
-    and measures only what is missing.
+    What it measures is kept in its own DYNO_HOME first and, with DYNO_BUNDLES set, sent to the team's place, again later
+    where that cannot be reached. A run whose node went away begins again on a node of its pool, and measures only what
+    is missing.
     """
-    from flows import deployments
+    from flows import deployments, share
     from flows import up as parts
     from models.paths import home
 
     url = _server(address)
     deployments.ensure(url, pools)
-    with parts.working(url, pools, home()) as process:
+    with share.pushing(home()), parts.working(url, pools, home()) as process:
         click.echo(f"takes evaluations of {', '.join(pools)} from {url.removesuffix('/api')}; log: {process.log_path}; "
                    "Ctrl-C leaves")
         parts.stay({"the worker": process})

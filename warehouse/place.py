@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pyarrow as pa
-from pyarrow import fs
 from pydantic import Field, ValidationError
 
 from models.errors import PlaceError, UserError
@@ -63,6 +61,8 @@ class Place:
 
     def folders(self, kind: str) -> list[str]:
         """The folders of one kind, whole or not, in a stable order. Raises PlaceError."""
+        from pyarrow import fs
+
         with self._reached():
             found = self.system.get_file_info(fs.FileSelector(f"{self.base}/{kind}", allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
@@ -106,14 +106,16 @@ class Place:
         path = f"{self.base}/{name}"
         with self.system.open_output_stream(path) as stream:
             yield stream
-        if isinstance(self.system, fs.LocalFileSystem):
+        if self.system.type_name == "local":
             _disk.sync(Path(path))
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
+        from pyarrow import ArrowException
+
         try:
             yield
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise PlaceError(f"{self.url} cannot be reached or written ({reason}); what waits here is sent with the "
                              "next `dyno push`") from None
@@ -125,13 +127,15 @@ def connect(url: str) -> Place:
     Credentials come from where the storage's own tools take them (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL, an
     instance's role), never from the URL.
     """
+    from pyarrow import ArrowException, fs  # half a second, which those who share nothing need not wait
+
     parts = urlsplit(url)
     if parts.username or parts.password:
         raise UserError("DYNO_BUNDLES: a key does not belong into a URL, which is shown and logged: leave it to "
                         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or to a profile")
     try:
         system, base = fs.FileSystem.from_uri(url if "://" in url else str(Path(url).expanduser().absolute()))
-    except (OSError, ValueError, ImportError, pa.ArrowException) as error:
+    except (OSError, ValueError, ImportError, ArrowException) as error:
         raise UserError(f"DYNO_BUNDLES: {url} is no folder or storage that can be opened "
                         f"({str(error).splitlines()[0]}); such as /mnt/team/dyno, s3://bucket/dyno") from None
     if not base.strip("/"):
