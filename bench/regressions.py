@@ -92,17 +92,20 @@ def main() -> None:
     parser.add_argument("--home", type=Path)
     asked = parser.parse_args()
     home = asked.home or Path(tempfile.mkdtemp(prefix="dyno-again-"))
-    wrong = 0
+    wrong = compared = 0
     for number in range(asked.reruns + 2):
         last = number > asked.reruns
         found = evaluate(home, asked.slowdown if last else 0.0)
         told = [one for one in found.changed if one.verdict == "slower" or not last]
-        wrong += last != bool(told) if number else 0
+        compared += bool(found.comparisons)
+        wrong += last != bool(told) if found.comparisons else 0
         name = "first" if not number else f"slowed by {100 * asked.slowdown:g} %" if last else f"rerun {number}"
         means = "  ".join(f"{one.figure.split('_')[0]} {one.percent:+.1f} % (by chance {one.chance:.2g}, noise "
                           f"{one.noise_percent:.1f} %)" for one in found.comparisons if one.setup is None)
+        if number and not means:
+            means = "nothing to compare: something disturbed every point; leave the machine alone"
         print(f"{name:<16}{'told' if told else 'silent':<8}{means}", flush=True)
-    print(f"{wrong} of {asked.reruns + 1} wrong")
+    print(f"{wrong} of {compared} comparisons wrong; {asked.reruns + 1 - compared} evaluations had nothing to compare")
 
 
 if __name__ == "__main__":

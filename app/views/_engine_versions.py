@@ -61,7 +61,8 @@ def _chart(several: pl.DataFrame) -> None:
             alt.Tooltip("measured:T", title="Measured", format="%Y-%m-%d %H:%M"),
             alt.Tooltip("shown", title=_style.title(metric)), alt.Tooltip("trials", title="Trials")])
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
-        shape=alt.Shape("engine_version:N", title="Version", legend=alt.Legend(orient="top")))
+        shape=alt.Shape("engine_version:N", title="Version",
+                        legend=alt.Legend(orient="top", symbolFillColor=_style.MUTED, symbolStrokeColor=_style.MUTED)))
     chart = base.mark_line(strokeWidth=1.5, opacity=0.6) + points
     st.altair_chart(chart.properties(height=340), key="versions")
     every = shown["series"].n_unique()
