@@ -22,7 +22,6 @@ from models.choosing.sentence import money
 from models.choosing.traffic import labelled
 from models.errors import UserError
 from warehouse import evidence as stored
-from warehouse import reader
 
 FEW = 5
 WIDTH = 118
@@ -44,6 +43,8 @@ def show(home: Path, options: Mapping[str, Any], how: Shown, here: Callable[[], 
     here: this machine's name; standard: mean lengths of a standard workload. Raises UserError for what cannot be read.
     """
     if options["model"] is None:
+        from warehouse import reader
+
         known = reader.query(home, "select distinct name from models order by name")["name"].to_list()
         raise UserError(f"--model: say which; measured are {', '.join(known) or 'none'}. A size such as 8B will do")
     name = options["workload"]

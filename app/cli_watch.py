@@ -88,7 +88,7 @@ def releases(state: str | None, again: str | None, as_json: bool) -> None:
       dyno releases --again org/name
     """
     from models.paths import home, warehouse
-    from warehouse import reader
+    from warehouse import published, reader
 
     if again:
         from flows.releases import rounds
@@ -96,8 +96,10 @@ def releases(state: str | None, again: str | None, as_json: bool) -> None:
         one = rounds.reopen(home(), again)
         click.echo(f"{one.release.label} is decided about again in the next round (dyno watch --once)", err=True)
         return
-    rows = reader.query(warehouse(), "select * exclude (record) from releases where ? is null or state = ? "
-                        "order by seen_at desc, name", [state, state]).to_dicts() if reader.stamp(warehouse()) else []
+    rows = []
+    if published.stamp(warehouse()):
+        rows = reader.query(warehouse(), "select * exclude (record) from releases where ? is null or state = ? "
+                            "order by seen_at desc, name", [state, state]).to_dicts()
     _show(rows, as_json, "the watch has seen nothing (dyno watch --help)")
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.views import _data, _empty, _nav, _state
 from models.errors import DynoError, WarehouseError
-from warehouse import reader
+from warehouse import published
 
 STYLE = """<style>
 .stMainBlockContainer {padding: 4.4rem 2.2rem 2rem 2.2rem; max-width: 1500px}
@@ -23,7 +23,7 @@ def main() -> None:
     st.html(STYLE)
     page = st.navigation(_nav.pages(), position="top")
     _data.watch()
-    if reader.stamp(_data.home()) is None:
+    if published.stamp(_data.home()) is None:
         _empty.nothing_published()
         return
     _state.begin()

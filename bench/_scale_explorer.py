@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import _streamlit
 from models.errors import DynoError
-from warehouse import reader
+from warehouse import published
 
 PAGES = ("choose", "compare", "curves", "cost", "plan", "quality", "engines", "runs", "sql")
 STATES = {"choose": {"by": "rate", "rate": "20", "workload": "chat"}, "runs": {"find": "llama q4 chat"}}
@@ -84,7 +84,7 @@ def _draw(page: str) -> None:
 @contextmanager
 def _recorded() -> Iterator[list[tuple[str, float]]]:
     """Names and ms of what is asked meanwhile."""
-    real, seen = reader.connect, list[tuple[str, float]]()
+    real, seen = published.connect, list[tuple[str, float]]()
 
     @contextmanager
     def timed(home: Path) -> Iterator[Any]:
@@ -93,11 +93,11 @@ def _recorded() -> Iterator[list[tuple[str, float]]]:
             yield con
         seen.append((name, (time.perf_counter() - started) * 1e3))
 
-    reader.connect = timed
+    published.connect = timed
     try:
         yield seen
     finally:
-        reader.connect = real
+        published.connect = real
 
 
 def _asker() -> str:

@@ -15,17 +15,13 @@ from models.energy import ENERGY
 from models.records import Failure, Measurement
 from models.specs import ModelSpec, Setup, Workload, content_id
 from models.summary import LATENCIES, RATES, STATISTICS, TOTALS
-from warehouse import bundles
+from warehouse import _schema, bundles
 from warehouse.bundles import Bundle
 from warehouse.pricelist import StoredPrice
 
 Row = dict[str, Any]
 FIGURES = (*RATES, *TOTALS, *ENERGY, *(f"{name}_{statistic}" for name in LATENCIES for statistic in STATISTICS))
 """The metrics that `measurements` has as columns."""
-INTERVALS = ("requests_per_second", "output_tokens_per_second", *(
-    f"{name}_{statistic}" for name in ("ttft_from_schedule_ms", "tpot_ms", "itl_ms", "e2e_from_schedule_ms")
-    for statistic in ("mean", "p50", "p95", "p99")))
-"""Metrics whose 95 % intervals are kept beside them: low and high of each, in this order."""
 
 
 def fingerprint(path: Path) -> str:
@@ -131,7 +127,7 @@ def _measured(measurement: Measurement) -> Row:
     return {name: metrics.get(name) for name in FIGURES} | {
         "trial_id": measurement.trial_id, "trust": ", ".join(v.name for v in against) or "ok",
         "fatal": any(v.severity == "fatal" for v in verdicts), "verdicts": ", ".join(v.name for v in verdicts),
-        "intervals": [end for name in INTERVALS for end in known.get(name, (None, None))]}
+        "intervals": [end for name in _schema.INTERVALS for end in known.get(name, (None, None))]}
 
 
 def _trial(measurement: Measurement, bundle: str, sha256: str) -> Row:

@@ -10,6 +10,10 @@ import duckdb
 from models.errors import WarehouseError
 from warehouse import _comments
 
+INTERVALS = ("requests_per_second", "output_tokens_per_second", *(
+    f"{name}_{statistic}" for name in ("ttft_from_schedule_ms", "tpot_ms", "itl_ms", "e2e_from_schedule_ms")
+    for statistic in ("mean", "p50", "p95", "p99")))
+"""Metrics whose 95 % intervals are kept beside them: low and high of each, in this order."""
 REBUILD = "`dyno rebuild` makes it again from the bundles, which stay as they are"
 
 

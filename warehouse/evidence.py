@@ -14,8 +14,8 @@ from models.choosing.evidence import Curve, Evidence, Machine, Observed, Point, 
 from models.choosing.question import Question
 from models.latencies import LATENCIES, STATISTICS
 from models.specs import Architecture
-from warehouse import _project, reader
-from warehouse.reader import Connection
+from warehouse import _schema, published
+from warehouse.published import Connection
 
 VALUES = tuple(f"{name}_{statistic}" for name in LATENCIES for statistic in STATISTICS)
 
@@ -28,7 +28,7 @@ def read(home: Path, model: str | None = None, workload: str | None = None, valu
     observed: read what engines were seen to do as well: needed where a question names features, and for the survey.
     Raises UserError when nothing is published, and WarehouseError when it cannot be read, or is of another dyno.
     """
-    with reader.connect(home) as con:
+    with published.connect(home) as con:
         known = {row["name"]: row["parameters"] for row in _rows(con, _MODELS)}
         wanted = list(known) if model is None else [
             n for n, size in known.items() if Question(model=model).means(n, size)]
@@ -64,8 +64,8 @@ def _curves(con: Connection, wanted: Sequence[str], workload: str | None, values
     points: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
     for row in _rows(con, _SEEN.format(names=names)):
         points[row["setup_id"], row["workload"], row["name"]] = []
-    kept = [name for name in _project.INTERVALS if name in ("requests_per_second", *values)]
-    places = ", ".join(f"{2 * i + 1}, {2 * i + 2}" for i, name in enumerate(_project.INTERVALS) if name in kept)
+    kept = [name for name in _schema.INTERVALS if name in ("requests_per_second", *values)]
+    places = ", ".join(f"{2 * i + 1}, {2 * i + 2}" for i, name in enumerate(_schema.INTERVALS) if name in kept)
     columns = ", ".join(f"v.{name}" for name in values)
     for row in _rows(con, _POINTS.format(names=names, of=f"and v.workload {of}", values=columns, places=places)):
         key = row.pop("setup_id"), row.pop("workload"), row.pop("workload_name")

@@ -1,32 +1,18 @@
-"""Readers: every query opens the published snapshot, asks and lets go, so a newer one is seen at once.
-
-Each connection is an in-memory database of its own with the snapshot attached read-only: DuckDB shares instances of one
-path within a process, and a shared one would go on showing a snapshot that has been swapped out.
-
-What stands for a home may be a served warehouse as well (`quack:host:port`, models.paths.warehouse): then all of it is
-asked there.
-"""
+"""Readers: tables and frames of the published snapshot (warehouse.published), a person's SQL, bundles."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import duckdb
 import polars as pl
 
-from models.errors import UserError, WarehouseError
+from models.errors import UserError
 from models.frames import REQUESTS, TELEMETRY
 from models.records import Measurement
-from warehouse import _schema, _user_sql, bundles, quack
+from warehouse import _user_sql, bundles, published, quack
 from warehouse.bundles import Bundle
-from warehouse.quack import Served
-from warehouse.writer import snapshot
 
-Connection = duckdb.DuckDBPyConnection | Served
-CATALOG = "dyno"
 SAMPLES_SHOWN = 5
 SCHEMA = """
     with relations as (
@@ -42,52 +28,9 @@ SCHEMA = """
 """What `schema` asks of a database."""
 
 
-@contextmanager
-def connect(home: Path) -> Iterator[Connection]:
-    """Opens the published snapshot, read-only, or asks the one that is served. Raises UserError when there is none yet,
-    and WarehouseError when it, or what is asked of it within the `with`, cannot be read: damaged, of another dyno, or
-    not answering."""
-    opened = quack.connect(home) if quack.is_served(home) else _attached(home)
-    with opened as con:
-        yield con
-
-
-@contextmanager
-def _attached(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    path = snapshot(home)
-    if not path.exists():
-        raise UserError(f"nothing has been measured and published yet in {home}: `make run` (or `dyno demo`) measures "
-                        "this machine, `dyno evaluate FILE` an experiment of your own")
-    con = duckdb.connect(":memory:", config={"temp_directory": tempfile.gettempdir()})
-    try:
-        con.execute(f"attach '{str(path).replace(chr(39), chr(39) * 2)}' as {CATALOG} (read_only)")
-        con.execute(f"use {CATALOG}")
-        _schema.check(con)
-        yield con
-    except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise WarehouseError(f"{path} cannot be read ({reason}): {_schema.REBUILD}") from None
-    except WarehouseError as error:
-        raise WarehouseError(f"{path}: {error}") from None
-    finally:
-        con.close()
-
-
-def stamp(home: Path) -> tuple[int, int] | None:
-    """Identifies the published snapshot, for caches: another one has another stamp. None when there is none. Raises
-    UserError or WarehouseError where a served one does not answer."""
-    if quack.is_served(home):
-        return quack.stamp(home)
-    try:
-        stat = snapshot(home).stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino
-
-
 def query(home: Path, sql: str, params: Sequence[object] | None = None) -> pl.DataFrame:
     """Answers dyno's own SQL on the snapshot. Raises UserError when there is no snapshot."""
-    with connect(home) as con:
+    with published.connect(home) as con:
         return _user_sql.to_polars(con.execute(sql, params))
 
 
@@ -98,7 +41,7 @@ def user_sql(home: Path, sql: str, rows_max: int | None = None, memory_mb: int |
     beyond is never made. memory_mb: that DuckDB may use, before it spills to disk or gives up; left out, 80 % of the
     machine's. Raises QueryError with DuckDB's own message, and UserError when there is no snapshot.
     """
-    with connect(home) as con:
+    with published.connect(home) as con:
         return _user_sql.answer(con, sql, rows_max, memory_mb)
 
 
@@ -141,7 +84,7 @@ def telemetry(home: Path, trial_id: str) -> pl.DataFrame:
 def _of_trial(home: Path, trial_id: str, rows: str, order: str) -> pl.DataFrame:
     """A trial's rows, found by when it began (step 0016): as a value, which DuckDB holds against each stretch of rows
     before it reads it."""
-    with connect(home) as con:
+    with published.connect(home) as con:
         began = con.execute("select started_at from trials where trial_id = ?", [trial_id]).fetchone()
         return _user_sql.to_polars(con.execute(
             f"from {rows} where trial_id = ? and trial_started_at = ? order by {order}",

@@ -11,7 +11,7 @@ import numpy as np
 from models.paired import FIGURES, Timed
 from models.specs import Batching, Load
 from models.verdicts import DISTURBED
-from warehouse import reader
+from warehouse import published
 
 KEPT = 20
 """Measurements of a series that are looked at, the newest: enough to know the noise from one to the next."""
@@ -20,7 +20,7 @@ KEPT = 20
 def runs(home: Path, trial_ids: Sequence[str] | None = None) -> list[Timed]:
     """Returns the published measurements of every series that holds one of these trials (None: of all series), the
     newest KEPT of each. Raises UserError when nothing is published."""
-    with reader.connect(home) as con:
+    with published.connect(home) as con:
         wanted = "" if trial_ids is None else "where trial_id in (select unnest(?::varchar[]))"
         lists = ", ".join(f"list({name} order by request_index) as {name}" for name in ("request_index", *FIGURES))
         found = con.execute(_RUNS.format(key=_key(), wanted=wanted, kept=KEPT, lists=lists, of=", ".join(FIGURES)),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.errors import UserError
 from models.releases.release import Release
-from warehouse import reader
+from warehouse import published
 
 _POINTS = """
     with found as (
@@ -39,7 +39,7 @@ def measured(home: Path, release: Release, since: str) -> Measured:
     began = dt.datetime.fromisoformat(since).astimezone(dt.UTC).replace(tzinfo=None)
     which = [release.kind, release.content or "", release.name, release.version]
     try:
-        with reader.connect(home) as con:
+        with published.connect(home) as con:
             points, seconds = con.execute(_POINTS, which).fetchone() or (0, 0.0)
             failures, reason = con.execute(_FAILURES, [began, *which]).fetchone() or (0, "")
     except UserError:  # nothing was published yet

@@ -21,8 +21,8 @@ import duckdb
 
 from models.errors import UserError
 from warehouse import _disk, _schema, quack
+from warehouse.published import snapshot
 from warehouse.quack import Address, literal
-from warehouse.writer import snapshot
 
 FUNCTIONS = ("unnest", "range", "generate_series", "json_each", "json_tree", "duckdb_columns", "duckdb_constraints",
              "duckdb_schemas", "duckdb_tables", "duckdb_types", "duckdb_views", "pragma_table_info", "pragma_version",

@@ -32,6 +32,7 @@ from warehouse import (
     pricelist,
     releases,
 )
+from warehouse.published import snapshot
 
 DATABASE = "warehouse.duckdb"
 LOCK = "warehouse.lock"
@@ -49,11 +50,6 @@ class IngestReport:
     skipped: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
     asked: int = 0
-
-
-def snapshot(home: Path) -> Path:
-    """Where the published snapshot lies."""
-    return home / "published" / "dyno.duckdb"
 
 
 def ingest(home: Path, progress: Progress = silent, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> IngestReport:

@@ -13,8 +13,9 @@ from models.choosing.answer import Answer
 from models.choosing.choose import choose
 from models.choosing.evidence import Evidence
 from models.choosing.question import Question
+from models.errors import DynoError
 from warehouse import evidence as warehouse_evidence
-from warehouse import reader
+from warehouse import published, reader
 from warehouse.bundles import Bundle
 
 Stamp = tuple[int, int] | None
@@ -30,7 +31,15 @@ EXTRAS = ("engine_version", "kv_type", "max_batched_tokens", "prefill_chunk_toke
 
 def key() -> tuple[str, Stamp]:
     """What the shown snapshot is kept under."""
-    return str(home()), reader.stamp(home())
+    return str(home()), published.stamp(home())
+
+
+def stamp() -> Stamp:
+    """Of the shown snapshot; None where there is none, or it is served and does not answer: the page says which."""
+    try:
+        return published.stamp(home())
+    except DynoError:
+        return None
 
 
 def query(sql: str, *params: str) -> pl.DataFrame:
@@ -170,8 +179,8 @@ def scores(model: str) -> pl.DataFrame:
 
 @st.fragment(run_every=WATCH_S)
 def watch() -> None:
-    """Draws the page again as soon as a newer snapshot is published."""
-    now = reader.stamp(home())
+    """Draws the page again as soon as a newer snapshot is published, or a served one answers again."""
+    now = stamp()
     if st.session_state.setdefault("stamp", now) != now:
         st.session_state["stamp"] = now
         st.rerun()

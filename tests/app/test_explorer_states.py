@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import _streamlit
 from tests.warehouse import fake, spoilt
-from warehouse import writer
+from warehouse import published, writer
 
 TIMEOUT_S = 120
 PAGES = ("choose", "compare", "cost", "curves", "plan", "quality", "runs", "engines", "sql")
@@ -46,7 +46,7 @@ def _page(name: str) -> None:
 
 @pytest.mark.parametrize("way", [way for way in spoilt.WAYS if way != "without views"])
 def test_a_warehouse_that_cannot_be_read_has_its_page_and_is_back_after_a_rebuild(home: Path, way: str) -> None:
-    spoilt.spoil(writer.snapshot(home), way)
+    spoilt.spoil(published.snapshot(home), way)
     app = explorer()
     assert not app.exception, app.exception
     assert [h.value for h in app.header] == ["This warehouse cannot be read"]
@@ -60,7 +60,7 @@ def test_a_warehouse_that_cannot_be_read_has_its_page_and_is_back_after_a_rebuil
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("way", ["overwritten", "without views"])
 def test_no_page_fails_on_what_it_cannot_read(home: Path, way: str, page: str) -> None:
-    spoilt.spoil(writer.snapshot(home), way)
+    spoilt.spoil(published.snapshot(home), way)
     app = AppTest.from_function(_page, args=(page,), default_timeout=TIMEOUT_S).run()
     assert not app.exception, app.exception
 

@@ -13,7 +13,7 @@ from models.frames import REQUESTS, TELEMETRY
 from models.specs import Price
 from models.summary import LATENCIES, STATISTICS
 from tests.warehouse import fake
-from warehouse import bundles, reader, writer
+from warehouse import bundles, published, reader, writer
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_without_a_snapshot_it_says_how_to_get_one(tmp_path: Path) -> None:
-    assert reader.stamp(tmp_path) is None
+    assert published.stamp(tmp_path) is None
     for ask in (reader.query, reader.user_sql):
         with pytest.raises(UserError, match=r"make run.*dyno evaluate FILE"):
             ask(tmp_path, "from measurements")

@@ -14,7 +14,7 @@ import pytest
 
 from models.errors import QueryError, UserError, WarehouseError
 from tests.warehouse import fake
-from warehouse import bundles, evidence, quack, reader, serve, writer
+from warehouse import bundles, evidence, published, quack, reader, serve, writer
 
 pytest.importorskip("duckdb_extension_quack", reason="the served warehouse is an extra of its own: llm-dyno[team]")
 TOKEN, OTHER = "a-token-long-enough", "another-one-long-enough"
@@ -139,7 +139,7 @@ def test_a_newer_snapshot_is_served_while_others_read(team: Team) -> None:
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()
-    before = reader.stamp(team.served)
+    before = published.stamp(team.served)
     for seed in range(1, 5):
         fake.store(team.home, fake.trial(requests=4, seed=seed))
         writer.ingest(team.home)
@@ -151,7 +151,7 @@ def test_a_newer_snapshot_is_served_while_others_read(team: Team) -> None:
         thread.join()
     assert errors == [] and len(seen) > 2
     time.sleep(quack.STAMP_KEPT_S)
-    assert reader.stamp(team.served) not in (None, before)
+    assert published.stamp(team.served) not in (None, before)
 
 
 def test_what_does_not_answer_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

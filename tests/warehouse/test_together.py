@@ -16,13 +16,13 @@ READERS, PUBLISHED = 3, 50
 READ = """
 import json, sys
 from pathlib import Path
-from warehouse import reader
+from warehouse import published, reader
 
 home, last = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 asked, seen = 0, []
 while not seen or seen[-1] < last:
-    with reader.connect(home) as con:  # one snapshot: its tables agree
+    with published.connect(home) as con:  # one snapshot: its tables agree
         trials, shown, measured = con.execute(
             "select (select count(*) from trials), (select count(*) from measurements where not fatal is null),"
             " (select count(distinct trial_id) from requests)").fetchone()

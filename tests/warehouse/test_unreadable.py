@@ -11,7 +11,7 @@ import pytest
 from app import cli
 from models.errors import UserError, WarehouseError
 from tests.warehouse import fake, spoilt
-from warehouse import evidence, reader, writer
+from warehouse import evidence, published, reader, writer
 
 QUESTIONS = (["sql", "from measurements"], ["runs"])
 
@@ -37,8 +37,8 @@ def said(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 @pytest.mark.parametrize("way", spoilt.WAYS)
 def test_a_snapshot_that_cannot_be_read_is_said_and_rebuilt(home: Path, way: str, monkeypatch: pytest.MonkeyPatch,
                                                             capsys: pytest.CaptureFixture[str]) -> None:
-    spoilt.spoil(writer.snapshot(home), way)
-    assert reader.stamp(home) is not None
+    spoilt.spoil(published.snapshot(home), way)
+    assert published.stamp(home) is not None
     with pytest.raises(WarehouseError, match=spoilt.WAYS[way][1]):
         reader.query(home, "from measurements")
     with pytest.raises(UserError):

@@ -16,7 +16,7 @@ from models.errors import UserError
 from models.records import Warmup
 from models.specs import HardwareSpec, Price
 from tests.warehouse import fake
-from warehouse import _schema, bundles, reader, writer
+from warehouse import _schema, bundles, published, reader, writer
 
 TABLES = ("models", "engines", "hardware", "workloads", "setups", "trials", "metrics", "verdicts", "requests",
           "chunk_timings", "telemetry", "prices", "failures")
@@ -110,15 +110,15 @@ def test_a_reader_keeps_its_snapshot_while_a_new_one_is_swapped_in(tmp_path: Pat
     fake.store(tmp_path, fake.trial(concurrency=1))
     writer.ingest(tmp_path)
     writer.publish(tmp_path)
-    stamp = reader.stamp(tmp_path)
-    with reader.connect(tmp_path) as old:
+    stamp = published.stamp(tmp_path)
+    with published.connect(tmp_path) as old:
         assert old.execute("select count(*) from measurements").fetchall() == [(1,)]
         fake.store(tmp_path, fake.trial(concurrency=2))
         writer.ingest(tmp_path)
         writer.publish(tmp_path)
         assert reader.query(tmp_path, "select count(*) as n from measurements")["n"].item() == 2
         assert old.execute("select count(*) from requests").fetchall() == [(26,)]
-    assert reader.stamp(tmp_path) != stamp
+    assert published.stamp(tmp_path) != stamp
     assert [p.name for p in (tmp_path / "published").iterdir()] == ["dyno.duckdb"]
 
 

@@ -1,5 +1,5 @@
 -- The 95 % intervals that answers rest on, out of the long text of each measurement: low and high of the names below, in
--- their order (_project.INTERVALS), NULL where none is known.
+-- their order (_schema.INTERVALS), NULL where none is known.
 create or replace table _measured as
 select f.*, flatten(list_transform(json_extract(t.measurement, [
         '$.summary.intervals.requests_per_second', '$.summary.intervals.output_tokens_per_second',
