@@ -7,7 +7,7 @@ import json
 import polars as pl
 import streamlit as st
 
-from app.views import _ask, _data, _empty, _frame, _nav, _procedure, _ranked, _style
+from app.views import _ask, _data, _empty, _frame, _nav, _new, _procedure, _ranked, _style
 from models.choosing.answer import Answer, Choice
 from models.choosing.evidence import Evidence
 from models.choosing.sentence import money
@@ -23,6 +23,7 @@ def page() -> None:
     if not _data.models():
         _empty.nothing_measured(_data.failures())
         return
+    _new.draw()
     asked = _ask.question()
     if asked is None:
         return
