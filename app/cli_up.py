@@ -87,7 +87,7 @@ def worker(pools: tuple[str, ...], address: str | None) -> None:
       dyno worker --pool cuda --server http://10.0.0.5:4200
       dyno worker --pool metal --pool mac-studio --server http://10.0.0.5:4200
 
-    What it measures is kept in its own DYNO_HOME first and, with DYNO_BUNDLES set, sent to the team's place, again later
+    What it measures is kept in its own DYNO_HOME first and, with DYNO_BUNDLES set, sent to the team's place: later,
     where that cannot be reached. A run whose node went away begins again on a node of its pool, and measures only what
     is missing.
     """
