@@ -1,4 +1,4 @@
-"""Calibration after an evaluation: fits are kept, and what they did not foresee is told by a real Prefect server."""
+"""After an evaluation: fits are kept; what they did not foresee, and what got slower, a real Prefect server tells."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect import flow
 
 from flows import server
 from flows.calibrate import UNFORESEEN, calibrate
+from flows.regressions import SLOWER, compared
+from tests.warehouse import again
 from tests.warehouse.fake import store, trial
 from warehouse import reader, writer
 
@@ -20,6 +23,16 @@ def measured(home: Path, *concurrencies: int, slower: float = 1.0) -> None:
               ttft_ms=slower * 10 * concurrency)
     writer.ingest(home)
     writer.publish(home)
+
+
+def _slower(home: Path) -> tuple[Path, list[str]]:
+    """A version of an engine and its successor, which takes a fifth longer."""
+    trial_ids: list[str] = []
+    for day, (version, factor) in enumerate((("0.3.36", 1.0), ("0.3.37", 1.2)), 1):
+        trial_ids = again.evaluated(home, day, factor, version)
+        writer.ingest(home)
+        writer.publish(home)
+    return home, trial_ids
 
 
 def events(url: str, name: str, within_s: float = 30) -> list[dict[str, object]]:
@@ -43,6 +56,12 @@ def test_a_measurement_that_was_not_foreseen_raises_an_event(tmp_path: Path) -> 
         second = calibrate(home)
         assert {s.quantity for s in second.surprises} == {"tpot", "throughput", "ttft"}
         told = events(url, UNFORESEEN)
+        slower = flow(validate_parameters=False)(compared.fn)(*_slower(tmp_path / "other")).changed
+        told_slower = events(url, SLOWER)
+        artifacts = httpx.post(f"{url}/artifacts/latest/filter", json={}, timeout=10).raise_for_status().json()
+    assert {one.verdict for one in slower} == {"slower"} and len(told_slower) == len(slower) == 3
+    assert {one["payload"]["text"] for one in told_slower} == {one.text for one in slower}  # type: ignore[index]
+    assert "0.3.37" in next(one["data"] for one in artifacts if one["key"] == "changes")
     assert len(told) == 3
     assert {str(one["resource"]["prefect.resource.id"]) for one in told} == {  # type: ignore[index]
         f"dyno.trial.{second.surprises[0].trial_id}"}
