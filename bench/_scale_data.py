@@ -164,7 +164,7 @@ def _measured() -> str:
     columns = ", ".join(f"({sql})::double as {name}" for name, sql in figures.items())
     verdict = ("case when no % 41 = 0 then 'client_bound' when no % 13 = 0 then 'host_busy' "
                "when no % 7 = 0 then 'short_run' end")
-    ends = ", ".join(f"({figures[name]}) * {end}" for name in _project.INTERVALS for end in (0.97, 1.03))
+    ends = ", ".join(f"({figures[name]}) * {end}" for name in _schema.INTERVALS for end in (0.97, 1.03))
     return (f"insert into _measured by name select trial_id, {columns}, coalesce(nullif({verdict}, 'short_run'), 'ok') "
             f"as trust, no % 41 = 0 as fatal, coalesce({verdict}, '') as verdicts, [{ends}]::double[] as intervals "
             "from made order by no")

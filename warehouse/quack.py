@@ -1,6 +1,6 @@
 """A warehouse served over DuckDB's own protocol, as a reader meets it: SQL is sent as text and answered there.
 
-    DYNO_WAREHOUSE=quack:host:port      TLS, but for this very machine; `?tls=off` where the network is trusted
+    DYNO_WAREHOUSE=quack:host:port      TLS, but for this very machine; `?tls=off` (or on) says otherwise
     DYNO_TOKEN, DYNO_TOKEN_FILE         who asks; on the machine that serves, DYNO_HOME/serve.token is read without
 """
 
@@ -32,7 +32,7 @@ ANSWER_S, REACHED_S = 5.0, 60.0
 """How long a first answer may take, and how long it counts."""
 STAMP_KEPT_S = 1.0
 """A page asks many things of one warehouse: whether it has changed is asked once."""
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?(?P<off>\?tls=off)?")
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?(\?tls=(?P<tls>on|off))?")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _stamps: dict[str, tuple[float, tuple[int, int]]] = {}
 
@@ -66,8 +66,8 @@ def address(text: str, setting: str = "DYNO_WAREHOUSE") -> Address:
     found = _ADDRESS.fullmatch(text.removeprefix(SCHEME).lstrip("/"))
     if found is None or int(found["port"] or PORT) > 65535:
         raise UserError(f"{setting}: {text!r} is no address; such as quack:warehouse.example.org:9494")
-    host = found["host"]
-    return Address(host, int(found["port"] or PORT), not (found["off"] or host in _LOOPBACK))
+    host, tls = found["host"], found["tls"]
+    return Address(host, int(found["port"] or PORT), tls == "on" if tls else host not in _LOOPBACK)
 
 
 def load(con: duckdb.DuckDBPyConnection, *names: str) -> None:
@@ -130,6 +130,9 @@ def _client() -> duckdb.DuckDBPyConnection:
     """One for the process: to load its extensions takes half a second."""
     con = duckdb.connect(":memory:")
     load(con, "httpfs", "quack")
+    con.execute("set global enable_server_cert_verification = true")
+    if known := ssl.get_default_verify_paths().cafile:  # SSL_CERT_FILE, as everywhere in dyno, or the system's
+        con.execute(f"set global ca_cert_file = {literal(known)}")
     return con
 
 

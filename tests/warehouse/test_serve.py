@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +19,11 @@ import pytest
 
 from models.errors import QueryError, UserError, WarehouseError
 from tests.warehouse import fake
+from tests.workloads.test_keys_and_tls import _certificate
 from warehouse import bundles, evidence, published, quack, reader, serve, writer
 
 pytest.importorskip("duckdb_extension_quack", reason="the served warehouse is an extra of its own: llm-dyno[team]")
+ROOT = Path(__file__).parent.parent.parent
 TOKEN, OTHER = "a-token-long-enough", "another-one-long-enough"
 
 
@@ -163,6 +170,60 @@ def test_what_does_not_answer_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -
         reader.query(Path(f"quack:127.0.0.1:{port}"), "select 1")
     with pytest.raises(WarehouseError, match="no-such-host"):
         reader.query(Path("quack:no-such-host.invalid:9494"), "select 1")
+
+
+ASKED_OVER_TLS = """
+import sys
+from pathlib import Path
+from models.errors import DynoError
+from warehouse import reader
+try:
+    print(reader.query(Path(sys.argv[1]), "select count(*) from trials").item())
+except DynoError as error:
+    print(error)
+"""
+
+
+def test_another_machine_is_spoken_to_in_tls_and_believed_by_its_certificate(team: Team, tmp_path: Path) -> None:
+    """In a process of its own: certificates are read once."""
+    certificate, private = _certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, private)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        proxy = threading.Thread(target=_proxy, args=(listener, context, team.server.address.port))
+        proxy.start()
+        argv = [sys.executable, "-c", ASKED_OVER_TLS, f"quack:127.0.0.1:{listener.getsockname()[1]}?tls=on"]
+        asked = [subprocess.run(argv, cwd=ROOT, env={**os.environ, **more}, capture_output=True, text=True).stdout
+                 for more in ({}, {"SSL_CERT_FILE": str(certificate)})]
+        listener.shutdown(socket.SHUT_RDWR)
+        proxy.join()
+    assert "certificate" in asked[0] and asked[1].strip().isdigit(), asked
+
+
+def _proxy(listener: socket.socket, context: ssl.SSLContext, port: int) -> None:
+    """Takes TLS off connections, as the proxy before a served warehouse does."""
+    with suppress(OSError):
+        while True:
+            plain, _ = listener.accept()
+            threading.Thread(target=_carry, args=(plain, context, port)).start()
+
+
+def _carry(plain: socket.socket, context: ssl.SSLContext, port: int) -> None:
+    with suppress(OSError), plain, context.wrap_socket(plain, server_side=True) as spoken, \
+            socket.create_connection(("127.0.0.1", port)) as behind:
+        back = threading.Thread(target=_pump, args=(behind, spoken))
+        back.start()
+        _pump(spoken, behind)
+        back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while part := source.recv(65536):
+            target.sendall(part)
+        target.shutdown(socket.SHUT_WR)
 
 
 @pytest.mark.parametrize("wrong", ["quack:", "quack:a b:1", "quack:host:99999", "quack:host/x", "quack:h:1?tls=maybe"])
