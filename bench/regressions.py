@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime as dt
 import os
 import signal
 import tempfile
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from engines._hardware import host_info
@@ -27,7 +29,8 @@ from flows import preflight
 from flows.changes import look
 from flows.measure import measure_setup
 from models import experiment as experiments
-from models.regression import Compared
+from models.paired import FIGURES, Timed
+from models.regression import Compared, compare
 from warehouse import writer
 
 PERIOD_S = 0.02
@@ -85,12 +88,50 @@ def _stop(pids: list[int], seconds: float) -> None:
         time.sleep(seconds if sign == signal.SIGSTOP else 0)
 
 
+def simulated(histories: int) -> None:
+    """Prints how often nothing was told as something, and a tenth was found."""
+    print(f"{'noise %':>8}{'false alarms':>14}{'of looks':>10}{'in histories':>14}{'found':>7}{'with no history':>17}")
+    for noise in (0.0, 0.01, 0.02, 0.03):
+        alarms, spoilt, found, at_once = 0, 0, 0, 0
+        for seed in range(histories):
+            rng = np.random.default_rng(seed)
+            runs, before = _made(rng, 0, noise), alarms
+            first, slower = list(runs), _made(rng, 11, noise, 1.1)
+            for day in range(1, 11):
+                runs += _made(rng, day, noise)
+                alarms += bool(_told(runs))
+            spoilt += alarms > before
+            found += "slower" in _told(runs + slower)
+            at_once += "slower" in _told(first + slower)
+        print(f"{100 * noise:>8g}{alarms:>14}{10 * histories:>10}{spoilt:>14}{found:>7}{at_once:>17}", flush=True)
+
+
+def _told(runs: list[Timed]) -> set[str]:
+    return {one.verdict for one in Compared(at="", comparisons=tuple(compare(runs))).changed}
+
+
+def _made(rng: np.random.Generator, day: int, noise: float, factor: float = 1.0) -> list[Timed]:
+    """One evaluation; the same requests every time. What takes another time is of another version."""
+    factor *= float(np.exp(noise * rng.standard_normal()))
+    version = "1" if day <= 10 else "2"
+    long = np.geomspace(1, 10, 40)[np.random.default_rng(1).permutation(40)]
+    return [Timed(series=f"{i}", trial_id=f"{i} {version}", launch=f"{day}", version=version, content="",
+                  engine="made up", started_at=dt.datetime(2026, 1, 1) + dt.timedelta(days=day), model="m",
+                  hardware="h", setup=f"{i}", workload="w", load="l", trusted=True, numbers=np.arange(40),
+                  times={name: factor * long * np.exp(0.1 * rng.standard_normal(40)) for name in FIGURES})
+            for i in range(6)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reruns", type=int, default=10)
     parser.add_argument("--slowdown", type=float, default=0.1)
     parser.add_argument("--home", type=Path)
+    parser.add_argument("--simulated", type=int, metavar="HISTORIES")
     asked = parser.parse_args()
+    if asked.simulated:
+        simulated(asked.simulated)
+        return
     home = asked.home or Path(tempfile.mkdtemp(prefix="dyno-again-"))
     wrong = compared = 0
     for number in range(asked.reruns + 2):
