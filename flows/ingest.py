@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows import capabilities, refit, share
+from flows import capabilities, changes, refit, share
 from models import prices
 from models.progress import Progress, silent
 from warehouse import bundles, writer
@@ -38,4 +38,5 @@ def turn(home: Path, progress: Progress = silent) -> Turn:
     progress("publishing")
     writer.publish(home)
     refit.refit(home)
+    changes.look(home, pulled.items.get("bundles", ()))
     return Turn(pulled, stored, True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -95,9 +96,8 @@ def _commit(repository: str) -> str | None:
 
 def _api() -> HfApi:
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # it tells of each attempt; what came of them is told here
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each attempt
     return HfApi(endpoint=_hub.endpoint())
 
 
