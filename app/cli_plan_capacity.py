@@ -36,9 +36,9 @@ def capacity(stack: str | None, rate: float, slo: str, workload: str | None, cap
 
     from app import _plan_capacity
     from models import slo as limits
-    from models.paths import home
+    from models.paths import warehouse
     from models.planning.profile import parse
 
     question = _plan_capacity.Question(rate=rate, profile=parse(profile), down=down, max_instances=max_instances)
-    ok = _plan_capacity.show(home(), stack, workload, limits.parse(slo), capacity, question, as_json)
+    ok = _plan_capacity.show(warehouse(), stack, workload, limits.parse(slo), capacity, question, as_json)
     sys.exit(0 if ok else 1)

@@ -24,11 +24,11 @@ def concurrency(**given: Any) -> None:
     """
     from app._render import emit, field
     from flows import plan_memory
-    from models.paths import home
+    from models.paths import warehouse
 
     question = asked(given)
-    found = plan_memory.answer(home(), question)
-    emit(plan_memory.concurrency_rows(home(), question, found),
+    found = plan_memory.answer(warehouse(), question)
+    emit(plan_memory.concurrency_rows(warehouse(), question, found),
          [field(name, 6) for name in ("context_tokens", "rough", "architecture", "calibrated", "measured")],
          given["as_json"], title="requests at once, by the tokens of each")
     tell(found, given["as_json"])

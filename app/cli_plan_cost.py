@@ -65,6 +65,6 @@ def cost(stack: str | None, as_json: bool, **options: Any) -> None:
           --owned price=250000,years=5,interest=0.08,power_w=8000,pue=1.3,electricity_per_kwh=0.12 --json
     """
     from app import _plan_cost
-    from models.paths import home
+    from models.paths import warehouse
 
-    _plan_cost.show(home(), stack, options, as_json)
+    _plan_cost.show(warehouse(), stack, options, as_json)

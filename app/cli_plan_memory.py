@@ -67,9 +67,9 @@ def memory(**given: Any) -> None:
     """
     from app._render import emit, field
     from flows import plan_memory
-    from models.paths import home
+    from models.paths import warehouse
 
-    found = plan_memory.answer(home(), asked(given))
+    found = plan_memory.answer(warehouse(), asked(given))
     emit(plan_memory.memory_rows(found), [
         ("memory", lambda r: f"{r['quantity']} ({r['unit']})"),
         *(field(level) for level in ("rough", "architecture", "calibrated", "measured"))], given["as_json"])

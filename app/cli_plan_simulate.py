@@ -75,14 +75,14 @@ def simulate(as_json: bool, setup: str | None, **options: Any) -> None:
     from app._progress import display
     from flows import simulate as flow
     from models.errors import UserError
-    from models.paths import home
+    from models.paths import warehouse
 
     explicit = options["decode_ms"] is not None or options["prefill_tokens_per_second"] is not None
     if (setup is None) == (not explicit):
         raise UserError("setup: give either --setup, or --decode-ms with --prefill-tokens-per-second")
     with display(quiet=as_json) as progress:
         question = _question(options)
-        answer = (flow.of_setup(home(), setup, question, progress) if setup else
+        answer = (flow.of_setup(warehouse(), setup, question, progress) if setup else
                   flow.given(_times(options), _scheduling(options), question, progress))
     if as_json:
         from app._render import dump

@@ -33,12 +33,12 @@ def quality(file: Path | None, tasks: str | None, limit: int | None, include: Pa
     from app._progress import display
     from flows import quality as flow
     from models.errors import UserError
-    from models.paths import home
+    from models.paths import home, warehouse
 
     if file is None:
         if tasks or limit or include or fresh:
             raise UserError("--tasks, --limit, --include and --fresh need an experiment FILE, whose setups are started")
-        _quality.show(home(), as_json)
+        _quality.show(warehouse(), as_json)
         return
     with display() as progress:
         report = flow.ask_file(file, home(), progress, fresh)

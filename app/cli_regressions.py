@@ -23,10 +23,10 @@ def regressions(every: bool, compare: bool, as_json: bool) -> None:
       dyno evaluate my-experiment.yaml --fresh; dyno regressions
     """
     from app._regressions import show
-    from models.paths import home
+    from models.paths import home, warehouse
 
     if compare:
         from flows.changes import look
 
         look(home())
-    show(home(), every, as_json)
+    show(home() if compare else warehouse(), every, as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import sys
 import threading
@@ -10,8 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.views import _data
-from warehouse import reader
+logging.disable(logging.WARNING)  # Streamlit's: its caches are not what is measured here
+from app.views import _data  # noqa: E402
+from warehouse import reader  # noqa: E402
 
 Question = Callable[[Path, random.Random], object]
 MEASURED = "from measurements where model = ? and hardware = ? order by started_at desc"

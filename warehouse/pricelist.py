@@ -15,7 +15,7 @@ from models import pricefile, prices
 from models.errors import BundleError, UserError
 from models.pricefile import PriceFile
 from models.specs import Price, content_id
-from warehouse import _disk
+from warehouse import _disk, published, quack
 
 OWN = "prices.yaml"
 FETCHED = "gpuhunt"
@@ -89,12 +89,21 @@ def own(home: Path) -> list[StoredPrice]:
 
 
 def every(home: Path) -> list[StoredPrice]:
-    """Returns every price known here: of prices.yaml, stored ones, and the bundled ones of accelerators.
+    """Returns every price known here, or to a served warehouse: of prices.yaml, stored ones, and the bundled ones of
+    accelerators.
 
     Raises UserError for a prices.yaml that is wrong, BundleError for a stored price that is.
     """
-    known = own(home) + [read(path) for path in paths(home)]
+    known = _served(home) if quack.is_served(home) else own(home) + [read(path) for path in paths(home)]
     keys = {p.key for p in known}
     never = dt.datetime.min  # a bundled price comes with dyno
     return known + [StoredPrice(key, price, False, never) for price in prices.catalogue()
                     if (key := key_of(price)) not in keys]
+
+
+def _served(where: Path) -> list[StoredPrice]:
+    fields = list(Price.model_fields)
+    with published.connect(where) as con:
+        rows = con.execute(f"select price_id, given, stored_at, {', '.join(fields)} from prices").fetchall()  # noqa: S608
+    return [StoredPrice(key, Price.model_validate(dict(zip(fields, values, strict=True))), given, stored_at)
+            for key, given, stored_at, *values in rows]

@@ -18,9 +18,10 @@ import duckdb
 import pytest
 
 from models.errors import QueryError, UserError, WarehouseError
+from models.specs import Price
 from tests.warehouse import fake
 from tests.workloads.test_keys_and_tls import _certificate
-from warehouse import bundles, evidence, published, quack, reader, serve, writer
+from warehouse import bundles, evidence, pricelist, published, quack, reader, serve, writer
 
 pytest.importorskip("duckdb_extension_quack", reason="the served warehouse is an extra of its own: llm-dyno[team]")
 ROOT = Path(__file__).parent.parent.parent
@@ -38,6 +39,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     home = tmp_path_factory.mktemp("team")
     fake.store(home, fake.trial(seed=0))
     bundles.write_failure(home, fake.failure(), "log")
+    writer.set_price(home, Price(hardware=fake.MACHINE.name, price_usd_per_hour=0.12, source="a bill", date="2026-11"))
     writer.ingest(home)
     writer.publish(home)
     with socket.socket() as probe:
@@ -65,6 +67,7 @@ def test_what_is_read_there_is_what_is_read_here(team: Team) -> None:
     assert reader.telemetry(team.served, trial).equals(reader.telemetry(team.home, trial))
     assert reader.newest(team.served, 5, ["llama"]).equals(reader.newest(team.home, 5, ["llama"]))
     assert evidence.read(team.served) == evidence.read(team.home)
+    assert {p.key: p for p in pricelist.every(team.served)} == {p.key: p for p in pricelist.every(team.home)}
     here, there = reader.bundle_of(team.home, trial[:6]), reader.bundle_of(team.served, trial[:6])
     assert there.measurement == here.measurement and there.requests.equals(here.requests)
 
