@@ -21,8 +21,8 @@ explore: setup
 
 setup: $(STAMP)
 
-# pip, not uv, so that the machine's own pip configuration (mirrors, find-links) is honoured. The lock is whole: no
-# --no-deps would make pip look for `sqlalchemy[asyncio]` beside the sqlalchemy that is pinned.
+# pip, not uv, so that the machine's own pip configuration (mirrors, find-links) is honoured. The lock is whole: left to
+# resolve, pip would look for `sqlalchemy[asyncio]` beside the sqlalchemy that is pinned.
 $(STAMP): requirements.lock pyproject.toml workloads/_reads.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dyno needs Python 3.11 or newer: make PYTHON=/path/to/python3.12 run"; exit 1; }
