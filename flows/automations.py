@@ -29,18 +29,19 @@ HEARTBEAT_S = 30
 SILENT_S = 3 * HEARTBEAT_S
 NOTIFY = "DYNO_NOTIFY_URL"
 """Where to tell: a URL that takes `{"text": …}` in a POST, as incoming webhooks of Slack, Mattermost and others do."""
-AGAIN = "dyno: an evaluation whose host went away begins again"
+AGAIN = "dyno: an evaluation that crashed begins again"
 _WHY_AGAIN = "its host went away; a worker of its pool begins it again"
 _BLOCK = "dyno-notify"
 _RUN = "prefect.flow-run."
+_FLOW: dict[str, str | list[str]] = {"prefect.resource.role": "flow"}
 _OF_EVALUATE: list[ResourceSpecification | dict[str, str | list[str]]] = [
-    {"prefect.resource.role": "flow", "prefect.resource.name": "evaluate"},
+    {**_FLOW, "prefect.resource.name": "evaluate"},
     {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"}]
 
 
 def ensure(client: SyncPrefectClient) -> None:
     """Makes what is missing, by name; what a person changed or switched off stays as it is."""
-    wanted = [_silent(), _again()]
+    wanted = [*_silent(), _again()]
     if url := os.environ.get(NOTIFY):
         wanted.append(_notify(_block(url)))
     for automation in wanted:
@@ -62,17 +63,23 @@ def _catch_up(client: SyncPrefectClient) -> None:
         client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=_WHY_AGAIN), force=True)
 
 
-def _silent() -> AutomationCore:
-    """A host that lost power or its link cannot say so itself."""
+def _silent() -> list[AutomationCore]:
+    """A host that lost power or its link cannot say so itself. An evaluation is not called crashed first: a server that
+    just started would wait a quarter of an hour before it acts on an event that follows one it did not see."""
     ended = {_RUN + name for name in ("Completed", "Incomplete", "Failed", "Cancelled", "Crashed", "TimedOut",
                                       "Suspended", "AwaitingRetry")}
-    return _automation(
-        "dyno: a run whose host went silent has crashed",
-        EventTrigger(after={_RUN + "Pending", _RUN + "heartbeat"}, expect={_RUN + "heartbeat", *ended},
-                     match={"prefect.resource.id": _RUN + "*"}, for_each={"prefect.resource.id"},
-                     posture=Posture.Proactive, threshold=1, within=dt.timedelta(seconds=SILENT_S)),
-        ChangeFlowRunState(state=StateType.CRASHED, name=None, force=False,
-                           message=f"no sign of life of its host for {SILENT_S} s"))
+    trigger = EventTrigger(after={_RUN + "Pending", _RUN + "heartbeat"}, expect={_RUN + "heartbeat", *ended},
+                           match={"prefect.resource.id": _RUN + "*"}, for_each={"prefect.resource.id"},
+                           posture=Posture.Proactive, threshold=1, within=dt.timedelta(seconds=SILENT_S))
+    why = f"no sign of life of its host for {SILENT_S} s"
+    return [
+        _automation("dyno: an evaluation whose host went silent begins again",
+                    trigger.model_copy(update={"match_related": _OF_EVALUATE}),
+                    ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", force=True,
+                                       message=f"{why}; a worker of its pool begins it again")),
+        _automation("dyno: any other run whose host went silent has crashed",
+                    trigger.model_copy(update={"match_related": [{**_FLOW, "prefect.resource.name": "!evaluate"}]}),
+                    ChangeFlowRunState(state=StateType.CRASHED, name=None, force=False, message=why))]
 
 
 def _again() -> AutomationCore:
