@@ -117,8 +117,8 @@ def serving(home: Path, at: Address, tokens: dict[str, str]) -> Iterator[Server]
     """
     published = snapshot(home).parent
     published.mkdir(parents=True, exist_ok=True)
-    con = duckdb.connect(":memory:", config={"temp_directory": tempfile.mkdtemp(prefix="dyno-serve-")})
-    try:
+    with (tempfile.TemporaryDirectory(prefix="dyno-serve-") as spilled,
+          duckdb.connect(":memory:", config={"temp_directory": spilled}) as con):
         quack.load(con, "httpfs", "quack")
         con.execute(_RULES)
         server = Server(home, con, at)
@@ -134,8 +134,6 @@ def serving(home: Path, at: Address, tokens: dict[str, str]) -> Iterator[Server]
             yield server
         finally:
             con.execute("call quack_stop(?)", [at.uri])  # a connection that still listens cannot be closed
-    finally:
-        con.close()
 
 
 def _listen(con: duckdb.DuckDBPyConnection, at: Address) -> None:
