@@ -23,11 +23,11 @@ def main() -> None:
     st.html(STYLE)
     page = st.navigation(_nav.pages(), position="top")
     _data.watch()
-    if published.stamp(_data.home()) is None:
-        _empty.nothing_published()
-        return
     _state.begin()
     try:
+        if published.stamp(_data.home()) is None:
+            _empty.nothing_published()
+            return
         page.run()
         _state.finish()
     except WarehouseError as error:
