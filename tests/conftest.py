@@ -16,8 +16,9 @@ SMALL = Path(__file__).parent / "flows" / "small.yaml"
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test touches the state of whoever runs it."""
+    """No test touches the state of whoever runs it, or waits for what else is measured on this machine."""
     monkeypatch.setenv("DYNO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DYNO_LOCKS", str(tmp_path / "locks"))
 
 
 def run_dyno(*arguments: str | Path, home: Path, timeout: float = 900, cwd: Path | None = None,

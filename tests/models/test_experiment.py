@@ -114,3 +114,9 @@ def test_open_levels_ramp_and_closed_ones_do_not() -> None:
 def test_a_ramp_of_nothing_is_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="request_rate_end is for request_rate"):
         LoadGrid.model_validate({"request_rate_end": 2.0, **bad})
+
+
+def test_a_matrix_that_nobody_could_measure_is_refused_before_it_is_expanded(tmp_path: Path) -> None:
+    huge = load(tmp_path, GOOD.replace("repeats: 2", "repeats: 100000"))
+    with pytest.raises(ExperimentError, match=r"1800000 combinations are too many.* 6 setups .* × 3 load levels"):
+        expand(huge, resolvers(), "x.yaml")
