@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,18 @@ Dyno = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = Path(__file__).parent / "flows" / "small.yaml"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test waits for what else is measured on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DYNO_LOCKS", str(tmp_path_factory.mktemp("locks")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test touches the state of whoever runs it, or waits for what else is measured on this machine."""
+    """No test touches the state of whoever runs it."""
     monkeypatch.setenv("DYNO_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DYNO_LOCKS", str(tmp_path / "locks"))
 
 
 def run_dyno(*arguments: str | Path, home: Path, timeout: float = 900, cwd: Path | None = None,
