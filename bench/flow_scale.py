@@ -26,6 +26,7 @@ import yaml
 from bench._dyno import PROGRAM
 from bench._marks import Line, at_most, table
 from bench._truth import Truth
+from engines._process import supervise
 from models.errors import DynoError
 
 POINTS = 100
@@ -58,17 +59,15 @@ def run(trials: int, folder: Path) -> list[Line]:
     with Truth(ttft_ms=0, itl_ms=0) as server:
         file.write_text(yaml.safe_dump(experiment(server.url, trials)))
         started, peak = time.monotonic(), 0
-        with (folder / "log").open("wb") as log, subprocess.Popen(
-                [PROGRAM, "evaluate", str(file), "--json"], stdout=log, stderr=log,
-                env={**os.environ, "DYNO_HOME": str(home)}) as process:
+        with supervise([str(PROGRAM), "evaluate", str(file), "--json"], {"DYNO_HOME": str(home)},
+                       folder / "log") as process:
             watched = psutil.Process(process.pid)
-            while process.poll() is None:
+            while not process.wait(1):
                 peak = max(peak, _memory(watched))
-                time.sleep(1)
         wall_s = time.monotonic() - started
     done = sorted(p.stat().st_mtime for p in (home / "bundles").glob("*/measurement.json"))
-    if process.returncode or len(done) != trials:
-        raise DynoError(f"{len(done)} of {trials} trials; exit code {process.returncode}:\n"
+    if process.exit_code or len(done) != trials:
+        raise DynoError(f"{len(done)} of {trials} trials; exit code {process.exit_code}:\n"
                         + (folder / "log").read_text()[-2000:])
     tenths = [(b - a) / (trials / 10) for a, b in itertools.pairwise(done[:: trials // 10] + done[-1:])]
     lines = [at_most(f"{trials} trials", "seconds a trial, all counted", wall_s / trials, 0.5),
