@@ -35,7 +35,8 @@ def test_an_older_database_gets_the_rows_that_the_writer_makes(tmp_path: Path) -
     wide = before["_measured"]
     assert wide["verdicts"].n_unique() > 1 and wide["intervals"].list.drop_nulls().list.len().min() > 0
     with duckdb.connect(str(home / writer.DATABASE)) as con:
-        con.execute("drop table _measured; delete from _migrations where name between '0014' and '0017'; delete from _views")
+        con.execute("drop table _measured; delete from _views")
+        con.execute("delete from _migrations where name between '0014' and '0017'")
         for name in DATED:
             con.execute(f"alter table {name} drop column trial_started_at")
     writer.ingest(home)
