@@ -21,6 +21,8 @@ from models.errors import DynoError, UserError
 from models.progress import Progress, silent
 
 START_S = 120.0
+BUSY_S = 30.0
+"""Beside an engine that has all cores, a server answers late: late is not absent."""
 _UNUSED = ("CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "DB_VACUUM", "FOREMAN", "PAUSE_EXPIRATIONS", "REPOSSESSOR",
            "TRIGGERS")
 """Services for schedules, workers and automations, which would only wake up between measurements. Events and task runs
@@ -75,7 +77,7 @@ def shared(home: Path) -> str | None:
         url = _address(home).read_text().strip()
     except OSError:
         return None
-    return url if _answers(url) else None
+    return url if _answers(url, BUSY_S) else None
 
 
 def is_private() -> bool:
@@ -153,8 +155,8 @@ def _flush() -> None:
     EventsWorker.drain_all(timeout=5)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, timeout_s: float = 2) -> bool:
     try:
-        return httpx.get(f"{url}/health", timeout=2).status_code in (200, 401)  # 401: it wants a password
+        return httpx.get(f"{url}/health", timeout=timeout_s).status_code in (200, 401)  # 401: it wants a password
     except httpx.HTTPError:
         return False

@@ -154,15 +154,20 @@ def _pooled(group: Sequence[Pair], figure: str, noise: _Noise) -> _Seen | None:
 
 def _noise(series: Mapping[str, Sequence[Timed]], pairs: Mapping[str, Pair], figure: str) -> _Noise:
     """Learned from reruns of what did not change, beside the belief NOISE. Points of one launch move together, so that
-    each pair of launches counts once, however many points it has."""
-    excess, launches = [], set()
+    each pair of launches counts once, by their mean; and the less, the more of what it shows may be the requests'
+    scatter (moment estimate weighted by information, as for between-study variance in meta-analysis)."""
+    launches: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for name, runs in series.items():
         for old, new in unchanged(runs, pairs.get(name)):
             if found := ratio([old], [new], figure):
-                excess.append((found[0]**2 - found[1]**2) / 2)
-                launches.add((old.launch, new.launch))
-    seen = sum(excess) / len(excess) * len(launches) if excess else 0.0
-    free = NOISE_RUNS + len(launches)
+                launches[old.launch, new.launch].append(found)
+    believed, seen, free = 2 * NOISE**2, 0.0, float(NOISE_RUNS)
+    for ratios in launches.values():
+        mean = sum(log for log, _ in ratios) / len(ratios)
+        scatter = sum(error**2 for _, error in ratios) / len(ratios)**2
+        weight = (believed / (believed + scatter))**2
+        seen += weight * (mean**2 - scatter) / 2
+        free += weight
     return _Noise(max(NOISE_LEAST**2, (NOISE_RUNS * NOISE**2 + seen) / free), free)
 
 

@@ -9,6 +9,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from models.errors import UserError
@@ -54,6 +55,11 @@ class Limit(Record):
     def judged(self) -> str:
         """The latency that is compared: TTFT and E2E from the planned instant."""
         return re.sub(r"^(ttft|e2e)_ms$", r"\1_from_schedule_ms", self.latency)
+
+    @cached_property
+    def column(self) -> str:
+        """Of `measurements`: `ttft_from_schedule_ms_p95` of `ttft_ms_p95`."""
+        return f"{self.judged}_{self.statistic}"
 
 
 def parse(text: str, stored: bool = True) -> tuple[Limit, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from warehouse.pricelist import StoredPrice
 Row = dict[str, Any]
 FIGURES = (*RATES, *TOTALS, *ENERGY, *(f"{name}_{statistic}" for name in LATENCIES for statistic in STATISTICS))
 """The metrics that `measurements` has as columns."""
+KEYS = {"models": "model_id", "engines": "engine_id", "hardware": "hardware_id", "workloads": "workload_id",
+        "setups": "setup_id"}
+"""Of the tables whose rows many trials share."""
 
 
 def fingerprint(path: Path) -> str:
@@ -29,30 +34,54 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256((path / bundles.MEASUREMENT).read_bytes()).hexdigest()
 
 
-def store_bundle(con: duckdb.DuckDBPyConnection, home: Path, bundle: Bundle, sha256: str, again: bool) -> None:
-    """Stores a trial; `again`: in place of what an earlier measurement of it left, which takes a look at every row.
-    Runs in the caller's transaction."""
-    measurement = bundle.measurement
+def store_bundles(con: duckdb.DuckDBPyConnection, home: Path, read: Sequence[tuple[Bundle, str]],
+                  again: Sequence[str]) -> None:
+    """Stores trials with their fingerprints; `again`: those of them that take the place of an earlier measurement of
+    theirs, which takes a look at every row. Runs in the caller's transaction."""
     for table in ("metrics", "verdicts", "requests", "chunk_timings", "telemetry") if again else ():
-        con.execute(f"delete from {table} where trial_id = ?", [measurement.trial_id])  # noqa: S608
+        con.execute(f"delete from {table} where trial_id in (select unnest(?))", [list(again)])  # noqa: S608
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for bundle, sha256 in read:
+        for table, row in _rows(bundle, home, sha256):
+            rows[table].append(row)
+    for table, of_it in rows.items():
+        upsert(con, table, *of_it)
+    for table, frames in (("metrics", [_metrics(bundle.measurement) for bundle, _ in read]),
+                          ("requests", [_of(b, b.requests.drop("chunk_ns")) for b, _ in read]),
+                          ("chunk_timings", [_of(b, b.requests.select("request_index", "chunk_ns")) for b, _ in read]),
+                          ("telemetry", [_of(b, b.telemetry) for b, _ in read])):
+        _append(con, table, pl.concat(frames))
+
+
+def _append(con: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
+    con.register("_frame", frame.to_arrow())
+    con.execute(f"insert into {table} by name from _frame")
+    con.unregister("_frame")
+
+
+def _rows(bundle: Bundle, home: Path, sha256: str) -> Iterator[tuple[str, Row]]:
+    measurement = bundle.measurement
     setup, workload = measurement.trial.setup, measurement.trial.workload
-    for table, row in (("models", _model(setup.model)), ("engines", _engine(measurement)),
-                       ("hardware", setup.hardware.model_dump() | {"hardware_id": setup.hardware.hardware_id}),
-                       ("workloads", _workload(workload)), ("setups", _setup(setup)),
-                       ("trials", _trial(measurement, str(bundle.path.relative_to(home)), sha256)),
-                       ("_measured", _measured(measurement))):
-        upsert(con, table, row)
-    key = pl.lit(measurement.trial_id).alias("trial_id")
-    metrics = measurement.summary.metrics
-    _append(con, "metrics", pl.DataFrame({"metric": list(metrics), "value": list(metrics.values())},
-                                         schema={"metric": pl.String, "value": pl.Float64}).select(key, pl.all()))
+    yield "models", _model(setup.model)
+    yield "engines", _engine(measurement)
+    yield "hardware", setup.hardware.model_dump() | {"hardware_id": setup.hardware.hardware_id}
+    yield "workloads", _workload(workload)
+    yield "setups", _setup(setup)
+    yield "trials", _trial(measurement, str(bundle.path.relative_to(home)), sha256)
+    yield "_measured", _measured(measurement)
     for position, verdict in enumerate(measurement.verdicts):
-        row = verdict.model_dump() | {"trial_id": measurement.trial_id, "position": position}
-        upsert(con, "verdicts", row)
-    began = pl.lit(utc(measurement.started_at)).alias("trial_started_at")
-    _append(con, "requests", bundle.requests.drop("chunk_ns").select(key, pl.all(), began))
-    _append(con, "chunk_timings", bundle.requests.select(key, "request_index", "chunk_ns", began))
-    _append(con, "telemetry", bundle.telemetry.select(key, pl.all(), began))
+        yield "verdicts", verdict.model_dump() | {"trial_id": measurement.trial_id, "position": position}
+
+
+def _metrics(measurement: Measurement) -> pl.DataFrame:
+    metrics = measurement.summary.metrics
+    return pl.DataFrame({"metric": list(metrics), "value": list(metrics.values())}, schema={
+        "metric": pl.String, "value": pl.Float64}).select(pl.lit(measurement.trial_id).alias("trial_id"), pl.all())
+
+
+def _of(bundle: Bundle, frame: pl.DataFrame) -> pl.DataFrame:
+    began = pl.lit(utc(bundle.measurement.started_at)).alias("trial_started_at")
+    return frame.select(pl.lit(bundle.measurement.trial_id).alias("trial_id"), pl.all(), began)
 
 
 def store_failure(con: duckdb.DuckDBPyConnection, name: str, failure: Failure) -> None:
@@ -78,17 +107,23 @@ def utc(text: str) -> dt.datetime:
     return instant.astimezone(dt.UTC).replace(tzinfo=None) if instant.tzinfo else instant
 
 
-def upsert(con: duckdb.DuckDBPyConnection, table: str, row: Row) -> None:
-    """Stores one row, in place of one of the same key."""
-    how = "insert" if table == "verdicts" else "insert or replace"
-    names, marks = ", ".join(f'"{n}"' for n in row), ", ".join("?" * len(row))
-    con.execute(f"{how} into {table} ({names}) values ({marks})", list(row.values()))
+def upsert(con: duckdb.DuckDBPyConnection, table: str, *rows: Row) -> None:
+    """Stores rows, each in place of one of the same key: the last one where several of these have the same."""
+    alike: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in _last(table, rows):
+        alike[tuple(row)].append(row)
+    for columns, of_them in alike.items():
+        names, marks = ", ".join(f'"{n}"' for n in columns), ", ".join("?" * len(columns))
+        how = "insert" if table == "verdicts" else "insert or replace"  # verdicts have no key
+        con.execute(f"{how} into {table} ({names}) values {', '.join([f'({marks})'] * len(of_them))}",
+                    [value for row in of_them for value in row.values()])
 
 
-def _append(con: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
-    con.register("_frame", frame.to_arrow())
-    con.execute(f"insert into {table} by name from _frame")
-    con.unregister("_frame")
+def _last(table: str, rows: Sequence[Row]) -> Iterable[Row]:
+    """DuckDB refuses to replace what the same statement stored."""
+    if len(rows) == 1 or table not in KEYS:
+        return rows
+    return {row[KEYS[table]]: row for row in rows}.values()
 
 
 def _model(model: ModelSpec) -> Row:

@@ -21,11 +21,13 @@ VALUES = tuple(f"{name}_{statistic}" for name in LATENCIES for statistic in STAT
 
 
 def read(home: Path, model: str | None = None, workload: str | None = None, values: Sequence[str] = VALUES,
-         observed: bool = True) -> Evidence:
+         observed: bool = True, points: bool = True) -> Evidence:
     """Reads what choose() needs: of one model (by name, or a size such as 8B), or of all; with the points of one
-    workload (by label or name), or of all; and of their latencies those columns of `measurements`.
+    workload (by label or name), or of all where it is None or was never measured; and of their latencies those columns
+    of `measurements`.
 
     observed: read what engines were seen to do as well: needed where a question names features, and for the survey.
+    points: without, curves have neither points nor fits, which is what a question can be about, in no time.
     Raises UserError when nothing is published, and WarehouseError when it cannot be read, or is of another dyno.
     """
     with published.connect(home) as con:
@@ -35,7 +37,7 @@ def read(home: Path, model: str | None = None, workload: str | None = None, valu
         return Evidence(
             models=known, workloads={r["workload"]: r["name"] for r in _rows(con, _WORKLOADS)},
             machines=tuple(Machine.model_validate(r) for r in _rows(con, _MACHINES)),
-            curves=_curves(con, wanted, workload, values),
+            curves=_curves(con, wanted, workload, values) if points else _empty(con, wanted),
             prices=tuple(PriceOf.model_validate(r) for r in _rows(con, _PRICES)),
             capabilities=tuple(Capability.model_validate(r) for r in _rows(con, _CAPABILITIES)),
             observed=tuple(Observed.model_validate(r) for sql in (_OBSERVED if observed else ())
@@ -51,28 +53,33 @@ def _shape(row: dict[str, Any]) -> Architecture | None:
         return None
 
 
+def _empty(con: Connection, wanted: Sequence[str]) -> tuple[Curve, ...]:
+    """Without points and fits."""
+    names = _listed(wanted)
+    stacks = {r["setup_id"]: Stack.model_validate(r) for r in _rows(con, _STACKS.format(names=names))}
+    return tuple(Curve(stack=stacks[row["setup_id"]], workload=row["workload"], workload_name=row["name"], points=())
+                 for row in _rows(con, _SEEN.format(names=names)))
+
+
 def _curves(con: Connection, wanted: Sequence[str], workload: str | None, values: Sequence[str],
             ) -> tuple[Curve, ...]:
     """Those of other workloads are without points and fits, so that a stack can be said to have been measured."""
     fits: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    names = ", ".join(map(_quoted, wanted)) or "''"
-    labels = (_quoted(r["workload"]) for r in _rows(con, _WORKLOADS) if workload in (None, r["workload"], r["name"]))
-    of = f"in ({', '.join(labels) or 'null'})"
+    names = _listed(wanted)
+    known = list(_rows(con, _WORKLOADS))
+    labels = [r["workload"] for r in known if workload in (r["workload"], r["name"])] or [r["workload"] for r in known]
+    of = f"in ({_listed(labels)})"
     for row in _rows(con, _FITS.format(names=names, of=f"and c.workload {of}")):
         fits[row["setup_id"], row["workload"]][row["quantity"]] = row["fit"]
-    stacks = {r["setup_id"]: Stack.model_validate(r) for r in _rows(con, _STACKS.format(names=names))}
-    points: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
-    for row in _rows(con, _SEEN.format(names=names)):
-        points[row["setup_id"], row["workload"], row["name"]] = []
     kept = [name for name in _schema.INTERVALS if name in ("requests_per_second", *values)]
     places = ", ".join(f"{2 * i + 1}, {2 * i + 2}" for i, name in enumerate(_schema.INTERVALS) if name in kept)
     columns = ", ".join(f"v.{name}" for name in values)
+    points: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for row in _rows(con, _POINTS.format(names=names, of=f"and v.workload {of}", values=columns, places=places)):
-        key = row.pop("setup_id"), row.pop("workload"), row.pop("workload_name")
+        key = row.pop("setup_id"), row.pop("workload")
         points[key].append(_point(row, values, kept))
-    return tuple(Curve(stack=stacks[setup], workload=label, workload_name=name, points=tuple(found),
-                       fits_json=fits.get((setup, label), {}))  # type: ignore[arg-type]
-                 for (setup, label, name), found in points.items())
+    return tuple(one.model_copy(update={"points": tuple(points[key]), "fits_json": fits.get(key, {})})
+                 if (key := (one.stack.setup_id, one.workload)) in points else one for one in _empty(con, wanted))
 
 
 def _point(row: dict[str, Any], values: Sequence[str], kept: Sequence[str]) -> Point:
@@ -81,6 +88,10 @@ def _point(row: dict[str, Any], values: Sequence[str], kept: Sequence[str]) -> P
     ends = row.pop("intervals") or ()
     intervals = dict(zip(kept, zip(ends[::2], ends[1::2], strict=True), strict=False))
     return Point.model_construct(values=known, intervals=intervals, **row)
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(map(_quoted, texts)) or "null"
 
 
 def _quoted(text: str) -> str:
@@ -126,7 +137,7 @@ _FITS = """
     where c.setup_id in (select setup_id from setups join models m using (model_id) where m.name in ({names})) {of}
     group by c.setup_id, c.workload, c.quantity"""
 _POINTS = """
-    select v.setup_id, v.workload, v.workload_name, v.trial_id, v.load, v.concurrency, v.request_rate,
+    select v.setup_id, v.workload, v.trial_id, v.load, v.concurrency, v.request_rate,
            v.requests_per_second, v.output_tokens_per_second, v.input_tokens_mean as input_tokens,
            v.output_tokens_mean as output_tokens, {values}, v.trust, v.fatal,
            strftime(v.started_at, '%Y-%m-%dT%H:%M:%S') as measured_at,

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -20,6 +19,7 @@ from models.errors import BundleError, UserError, WarehouseError
 from models.progress import Progress, silent
 from models.specs import Price
 from warehouse import (
+    _batches,
     _disk,
     _project,
     _quality,
@@ -53,7 +53,7 @@ class IngestReport:
 
 
 def ingest(home: Path, progress: Progress = silent, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> IngestReport:
-    """Stores every bundle, failure and price that the database does not hold yet, each in a transaction of its own.
+    """Stores every bundle, failure and price that the database does not hold yet.
 
     A trial that was measured again replaces its rows. A corrupt bundle is left out and reported. Raises UserError
     when another process keeps the warehouse locked for longer than `timeout_s`.
@@ -192,34 +192,14 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> IngestReport:
-    added, skipped, failed = 0, 0, list[tuple[Path, str]]()
     _disk.recover(bundles.folder(home))
-    stored = dict(con.execute("select trial_id, bundle_sha256 from trials").fetchall())
-    paths = bundles.paths(home)
-    for done, path in enumerate(paths):
-        progress("storing", done / len(paths), path.name)
-        try:
-            if path.name in stored and stored[path.name] == _project.fingerprint(path):
-                skipped += 1
-                continue
-            _transaction(con, partial(_store, con, home, path, again=path.name in stored))
-            added += 1
-        except (BundleError, OSError, ValueError, duckdb.DataError, duckdb.ConstraintException) as error:
-            failed.append((path, str(error).splitlines()[0]))
+    added, skipped, failed = _batches.ingest(con, home, progress)
     asked, unread = _quality.ingest(con, home)
     failed += _ingest_failures(con, home) + _ingest_prices(con, home) + unread + capabilities.ingest(con, home)
     failed += _quality.ingest_scores(con, home) + calibrations.ingest(con, home)
     failed += earlier.ingest(con, home) + comparisons.ingest(con, home)
     failed += releases.ingest(con, home)
     return IngestReport(added, skipped, failed, asked)
-
-
-def _store(con: duckdb.DuckDBPyConnection, home: Path, path: Path, again: bool) -> None:
-    """One bundle; what it takes the place of is kept as an earlier measurement."""
-    bundle = bundles.read(path)
-    if again:
-        earlier.keep(con, home, bundle.measurement)
-    _project.store_bundle(con, home, bundle, _project.fingerprint(path), again)
 
 
 def _ingest_failures(con: duckdb.DuckDBPyConnection, home: Path) -> list[tuple[Path, str]]:
@@ -262,16 +242,6 @@ def _own_prices(con: duckdb.DuckDBPyConnection, home: Path) -> bool:
     for price in own.values():
         _project.store_price(con, price)
     return True
-
-
-def _transaction(con: duckdb.DuckDBPyConnection, work: Callable[[], None]) -> None:
-    con.begin()
-    try:
-        work()
-        con.commit()
-    except BaseException:
-        con.rollback()
-        raise
 
 
 def _wal(database: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import streamlit as st
@@ -12,7 +12,9 @@ from models import paths
 from models.choosing.answer import Answer
 from models.choosing.choose import choose
 from models.choosing.evidence import Evidence
+from models.choosing.expected import needed
 from models.choosing.question import Question
+from models.choosing.traffic import labelled
 from models.errors import DynoError
 from warehouse import evidence as warehouse_evidence
 from warehouse import published, reader
@@ -27,6 +29,14 @@ ROWS_MAX, MEMORY_MB = 100_000, 400
 EXTRAS = ("engine_version", "kv_type", "max_batched_tokens", "prefill_chunk_tokens", "prefix_caching", "context_tokens",
           "threads", "tensor_parallel", "memory_fraction", "scheduling_policy", "runtime", "image")
 """Settings of a setup that are shown only where they differ between setups."""
+
+
+class Answered(NamedTuple):
+    """An answer, and how many measured points of how many curves it was taken from."""
+
+    answer: Answer
+    points: int
+    curves: int
 
 
 def key() -> tuple[str, Stamp]:
@@ -120,17 +130,12 @@ def models() -> dict[str, int]:
     return dict(frame.iter_rows())
 
 
-def evidence(model: str) -> Evidence:
-    """What a question about a model (or a size) is answered from. Raises UserError."""
+def evidence(model: str | None) -> Evidence:
+    """What a question about a model (or a size) can be about, without points; None: every model. Raises UserError."""
     return _evidence(*key(), model)
 
 
-def evidence_of_all() -> Evidence:
-    """The evidence of every model."""
-    return _evidence(*key(), None)
-
-
-def answered(question: Question) -> Answer:
+def answered(question: Question) -> Answered:
     """The answer to a question. Raises UserError."""
     return _answered(*key(), question.model_dump_json())
 
@@ -229,13 +234,16 @@ def _query(where: str, stamp: Stamp, sql: str, params: tuple[str, ...]) -> pl.Da
 
 @st.cache_resource(max_entries=4, show_spinner="reading what was measured")
 def _evidence(where: str, stamp: Stamp, model: str | None) -> Evidence:
-    return warehouse_evidence.read(Path(where), model)
+    return warehouse_evidence.read(Path(where), model, points=False)
 
 
 @st.cache_resource(max_entries=64, show_spinner="choosing")
-def _answered(where: str, stamp: Stamp, question: str) -> Answer:
+def _answered(where: str, stamp: Stamp, question: str) -> Answered:
     asked = Question.model_validate_json(question)
-    return choose(asked, _evidence(where, stamp, asked.model))
+    workload = asked.workload and labelled(asked.workload)
+    found = warehouse_evidence.read(Path(where), asked.model, workload, needed(asked.bounds))
+    with_points = [curve for curve in found.curves if curve.points]
+    return Answered(choose(asked, found), sum(len(curve.points) for curve in with_points), len(with_points))
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

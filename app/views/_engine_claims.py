@@ -23,7 +23,7 @@ div.claims {overflow-x: auto}"""
 
 def draw() -> None:
     """Draws the table: features by engines."""
-    cells = survey.table(_data.evidence_of_all())
+    cells = survey.table(_data.evidence(None))
     seen = [c for c in cells if c.verdict != "not observed"]
     against = sum(c.verdict == "disagrees" for c in seen)
     st.markdown(f"Of {_style.count(len(cells), 'claim')}, {len(seen)} can be held against measurements here; "

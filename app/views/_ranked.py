@@ -10,7 +10,6 @@ import streamlit as st
 
 from app.views import _frame, _nav, _state, _style
 from models.choosing.answer import Answer, Choice, Figure
-from models.choosing.levels import column
 
 CHARTED = 12
 """Stacks in the charts; the table holds all."""
@@ -54,7 +53,7 @@ def names(answer: Answer) -> list[str]:
 
 
 def _table(answer: Answer, shown: list[str]) -> pl.DataFrame:
-    metrics = [column(x) for x in answer.question.bounds]
+    metrics = [x.column for x in answer.question.bounds]
     rows = []
     for name, one in zip(shown, answer.ranked, strict=True):
         row: dict[str, Any] = {"Stack": name, "Instances": one.instances}
@@ -111,7 +110,7 @@ def _costs(answer: Answer, shown: list[str]) -> None:
 
 def _latencies(answer: Answer, shown: list[str]) -> None:
     """One latency of each stack with its interval, beside the limit."""
-    limits = {column(x): x.at_most for x in answer.question.bounds}
+    limits = {x.column: x.at_most for x in answer.question.bounds}
     known = [m for m in dict.fromkeys((*limits, *answer.ranked[0].expected)) if m in answer.ranked[0].expected]
     if not known:
         return
@@ -141,7 +140,7 @@ def _latencies(answer: Answer, shown: list[str]) -> None:
 
 def _one(one: Choice, answer: Answer) -> None:
     """What the selected stack rests on."""
-    limits = {column(x): x.at_most for x in answer.question.bounds}
+    limits = {x.column: x.at_most for x in answer.question.bounds}
     st.markdown(f"**{one.label}**: what it rests on")
     rows = [{"Figure": "requests/s of an instance", **_figure(one.capacity), "Limit": None}]
     rows += [{"Figure": _style.title(m), **_figure(f), "Limit": limits.get(m)} for m, f in one.expected.items()]

@@ -9,7 +9,6 @@ import streamlit as st
 
 from app.views import _ask, _data, _empty, _frame, _nav, _new, _procedure, _ranked, _style
 from models.choosing.answer import Answer, Choice
-from models.choosing.evidence import Evidence
 from models.choosing.sentence import money
 from models.errors import UserError
 
@@ -29,10 +28,11 @@ def page() -> None:
         return
     question, evidence = asked
     try:
-        answer = _data.answered(question)
+        found = _data.answered(question)
     except UserError as error:
         st.error(str(error))
         return
+    answer = found.answer
     _say(answer)
     if answer.ranked:
         _ranked.draw(answer)
@@ -41,7 +41,7 @@ def page() -> None:
         _unmeasured(answer)
     _procedure.draw(answer, evidence)
     _excluded(answer)
-    _whole(answer, evidence)
+    _whole(found)
 
 
 def _say(answer: Answer) -> None:
@@ -144,7 +144,8 @@ def _excluded(answer: Answer) -> None:
             _frame.download(frame, "excluded")
 
 
-def _whole(answer: Answer, evidence: Evidence) -> None:
+def _whole(found: _data.Answered) -> None:
+    answer = found.answer
     with st.expander("In a terminal: the same question, and how to deploy the answer"):
         lines = [_ask.command(answer.question)]
         if answer.best:
@@ -152,9 +153,8 @@ def _whole(answer: Answer, evidence: Evidence) -> None:
             lines += [f"dyno deploy {setup} --format {form}" for form in ("command", "compose", "kubernetes")]
         st.code("\n".join(lines), language="shell", wrap_lines=True)
     with st.container(horizontal=True, vertical_alignment="center"):
-        points = sum(len(c.points) for c in evidence.curves)
-        curves = _style.count(len(evidence.curves), "curve")
-        st.caption(f"Answered from {_style.count(points, 'measured point')} of {curves}. The address of "
+        curves = _style.count(found.curves, "curve")
+        st.caption(f"Answered from {_style.count(found.points, 'measured point')} of {curves}. The address of "
                    "this page holds the question.")
         st.space("stretch")
         st.download_button("Answer as JSON", json.dumps(answer.model_dump(mode="json"), indent=1, ensure_ascii=False),

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from models.choosing.answer import Figure
 from models.choosing.evidence import Curve
-from models.choosing.levels import Z_90, Z_95, Level, before_break, column
+from models.choosing.levels import Z_90, Z_95, Level, before_break
 from models.planning.capacity import LoadPoint, largest_concurrency
 from models.planning.priors import CurveQuantity
 from models.slo import Limit
@@ -71,7 +71,7 @@ def interpolated(curve: Curve, levels: Sequence[Level], limits: Sequence[Limit])
 def users_within(levels: Sequence[Level], limits: Sequence[Limit]) -> float | None:
     """Users at once where a limit is reached, between two measured levels; None where none is, or at every level."""
     closed = [x for x in levels if x.users]
-    if len(closed) < 2 or any(column(x) not in one.values for x in limits for one in closed):
+    if len(closed) < 2 or any(x.column not in one.values for x in limits for one in closed):
         return None
     users, reached = largest_concurrency([_load_point(x, limits) for x in closed], limits)
     return users if reached and users else None
@@ -87,7 +87,7 @@ def _load_point(one: Level, limits: Sequence[Limit]) -> LoadPoint:
     """As models.planning.capacity takes it; the means are not used there."""
     return LoadPoint(concurrency=one.users or 1.0, requests_per_second=one.requests_per_second,
                      output_tokens=one.output_tokens, output_tokens_per_second=1.0, ttft_ms=1.0, tpot_ms=1.0,
-                     e2e_ms=1.0, values={x.metric: one.values[column(x)] for x in limits})
+                     e2e_ms=1.0, values={x.metric: one.values[x.column] for x in limits})
 
 
 def rate_at(users: float, levels: Sequence[Level]) -> float:

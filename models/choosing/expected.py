@@ -10,7 +10,7 @@ from itertools import pairwise
 from models.choosing.answer import Basis, Figure
 from models.choosing.carried import curves_of, line
 from models.choosing.evidence import Curve
-from models.choosing.levels import Level, column
+from models.choosing.levels import Level
 from models.planning.points import Prediction
 from models.planning.priors import CurveQuantity
 from models.slo import Limit
@@ -29,7 +29,7 @@ BETWEEN = 24
 def needed(limits: Sequence[Limit]) -> tuple[str, ...]:
     """Columns of latencies that an answer needs: of the limits, those shown, and the means that lengths are carried
     over by."""
-    names = dict.fromkeys([*map(column, limits), *SHOWN])
+    names = dict.fromkeys([*(x.column for x in limits), *SHOWN])
     return tuple(names | dict.fromkeys(f"{name.rpartition('_')[0]}_mean" for name in names))
 
 
@@ -38,7 +38,7 @@ def expected(curve: Curve, levels: Sequence[Level], limits: Sequence[Limit], rat
     """Latencies by column of `measurements`, ms, of one instance that serves `rate` requests a second (or so many users
     at once). Figures between levels go through them in the shape of the calibrated curve of the latency's mean; without
     one, along straight lines of logarithms."""
-    names = list(dict.fromkeys([*map(column, limits), *SHOWN]))
+    names = list(dict.fromkeys([*(x.column for x in limits), *SHOWN]))
     closed = [x for x in levels if x.users]
     exact = _same(levels, closed, rate, users)
     if exact is None and len(closed) < 2:

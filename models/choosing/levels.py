@@ -6,7 +6,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import groupby
 
 from models.choosing.answer import Basis
@@ -46,13 +45,7 @@ class Level:
 
     def keeps(self, limits: Sequence[Limit]) -> bool:
         """Whether every limit was measured and kept."""
-        return all(self.values.get(column(x), math.inf) <= x.at_most for x in limits)
-
-
-@lru_cache(1024)
-def column(limit: Limit) -> str:
-    """`ttft_from_schedule_ms_p95` of `ttft_ms_p95`."""
-    return f"{limit.judged}_{limit.statistic}"
+        return all(self.values.get(x.column, math.inf) <= x.at_most for x in limits)
 
 
 def levels(curve: Curve) -> list[Level]:

@@ -13,7 +13,7 @@ from models.choosing.answer import Excluded
 from models.choosing.carried import Carried
 from models.choosing.eligible import Refused
 from models.choosing.evidence import Curve, Evidence, PriceOf, Stack
-from models.choosing.levels import Level, column
+from models.choosing.levels import Level
 from models.choosing.question import Question
 from models.choosing.traffic import Traffic
 from models.planning import fleet
@@ -147,11 +147,11 @@ def _final(one: Usable, question: Question) -> Usable:
 def _missed(levels: Sequence[Level], bounds: tuple[Limit, ...]) -> tuple[Level, str]:
     """The level that is nearest to the limits, and by how much it misses which."""
     def worst(one: Level) -> float:
-        return max(one.values.get(column(x), math.inf) / x.at_most for x in bounds)
+        return max(one.values.get(x.column, math.inf) / x.at_most for x in bounds)
     nearest = min(levels, key=worst)
     parts = []
     for limit in bounds:
-        value = nearest.values.get(column(limit))
+        value = nearest.values.get(limit.column)
         if value is None:
             parts.append(f"{limit.metric} was not measured")
         elif value > limit.at_most:

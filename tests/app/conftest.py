@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,14 @@ from streamlit.testing.v1 import AppTest
 from tests.app.drawn import TIMEOUT_S, Draw, publish
 from tests.warehouse import fake
 from warehouse import bundles
+
+
+@pytest.fixture(autouse=True)
+def _own_main() -> Iterator[None]:
+    """An AppTest leaves its page as `__main__`, and a process that is spawned later would look for that file."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture

@@ -61,13 +61,14 @@ class Site:
     def run(self, run: str) -> dict[str, Any]:
         return dict(httpx.get(f"{self.url}/flow_runs/{run}", timeout=PATIENCE_S).raise_for_status().json())
 
-    def becomes(self, run: str, *states: str, within_s: float = 120) -> dict[str, Any]:
+    def becomes(self, run: str, *states: str, within_s: float = 2 * PATIENCE_S) -> dict[str, Any]:
         wait(lambda: self.run(run)["state_name"] in states, within_s,
-             lambda: f"{self.run(run)['state']}\n{self.log()[-3000:]}")
+             lambda: f"{self.run(run)['state']}\n{self.log(3000)}")
         return self.run(run)
 
-    def log(self) -> str:
-        return "".join(p.read_text() for p in (self.home / "logs").glob("worker*.log"))
+    def log(self, last: int = 0) -> str:
+        logs = [*(self.home / "logs").glob("worker*.log"), self.home / "prefect" / "server.log"]
+        return "\n".join(f"{p.name}: {p.read_text()[-last:]}" for p in logs)
 
 
 def wait(until: Callable[[], Any], within_s: float, otherwise: Callable[[], str] = lambda: "") -> Any:
@@ -194,7 +195,7 @@ def test_a_run_whose_process_died_begins_again_and_measures_only_what_is_missing
     child.kill()
     stamps = {t: (site.home / "bundles" / t / "measurement.json").stat().st_mtime_ns for t in finished}
     there = wait(lambda: (now := site.run(run))["run_count"] > 1 and now["state_type"] == "COMPLETED" and now, 120,
-                 lambda: str(site.run(run)["state"]) + site.log()[-3000:])
+                 lambda: str(site.run(run)["state"]) + site.log(3000))
     assert there["run_count"] == 2
     assert len(bundles.present(site.home) - before) == 3
     assert {t: (site.home / "bundles" / t / "measurement.json").stat().st_mtime_ns for t in finished} == stamps

@@ -18,8 +18,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.warehouse import fake
-from warehouse import _disk, _project, writer
+from warehouse import _batches, _disk, _project, writer
 
+_batches.MOST = 1
 home, work, place, count = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 owner, name = {"sync": (_disk, "sync"), "rename": (Path, "rename"), "replace": (Path, "replace"),
                "append": (_project, "_append")}[place]
@@ -79,7 +80,7 @@ def test_a_replaced_bundle_is_the_old_or_the_new(tmp_path: Path, place: str, cou
 
 @pytest.mark.parametrize("count", [1, 3, 4, 6])
 def test_an_interrupted_ingest_is_finished_by_the_next(tmp_path: Path, count: int) -> None:
-    """Four appends a bundle: killed within the first, then within the second after the first was committed."""
+    """Four appends a transaction, here of one bundle: killed in the first, then in the second after the first."""
     for users in (1, 2):
         fake.store(tmp_path, fake.trial(concurrency=users))
     kill(tmp_path, "ingest", "append", count)
