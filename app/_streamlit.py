@@ -27,7 +27,8 @@ def command(home: Path, port: int, browser: bool = False) -> tuple[list[str], di
     if not browser:
         options["server.headless"] = "true"
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(SCRIPT), *flags], {"DYNO_HOME": str(home)}
+    # -P: a folder named app where it is started is not this one
+    return [sys.executable, "-P", "-m", "app._warm", "run", str(SCRIPT), *flags], {"DYNO_HOME": str(home)}
 
 
 def run(port: int | None, browser: bool) -> int:

@@ -26,8 +26,9 @@ FALSE_ALARM = 0.05
 """Chance of one false alarm or more in one look, if nothing changed at all."""
 LEAST = 0.05
 """A smaller change is not worth a word."""
-NOISE, NOISE_RUNS = 0.02, 10
-"""Belief before any rerun: standard deviation from one run to the next, and how many pairs of runs it counts as."""
+NOISE, NOISE_RUNS = 0.02, 4
+"""Belief before any rerun: standard deviation from one run to the next, and how many pairs of runs it counts as. Few:
+machines differ, and some shared ones move by a tenth, so that a change of a tenth is told only after some reruns."""
 NOISE_LEAST = 0.005
 BANDWIDTH_SHARE = 0.05
 """Of the machine's memory bandwidth: a greater change of it is said beside whatever else changed."""

@@ -9,7 +9,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from models.errors import UserError
@@ -62,6 +62,7 @@ class Limit(Record):
         return f"{self.judged}_{self.statistic}"
 
 
+@lru_cache(256)
 def parse(text: str, stored: bool = True) -> tuple[Limit, ...]:
     """Parses limits separated by spaces, commas or `and`. Raises UserError naming the part it cannot read.
 

@@ -73,13 +73,15 @@ def _curves(con: Connection, wanted: Sequence[str], workload: str | None, values
         fits[row["setup_id"], row["workload"]][row["quantity"]] = row["fit"]
     kept = [name for name in _schema.INTERVALS if name in ("requests_per_second", *values)]
     places = ", ".join(f"{2 * i + 1}, {2 * i + 2}" for i, name in enumerate(_schema.INTERVALS) if name in kept)
-    columns = ", ".join(f"v.{name}" for name in values)
+    columns = ", ".join(f"p.{name}" for name in values)
     points: dict[tuple[str, str], list[Point]] = defaultdict(list)
-    for row in _rows(con, _POINTS.format(names=names, of=f"and v.workload {of}", values=columns, places=places)):
+    for row in _rows(con, _POINTS.format(names=names, of=of, values=columns, places=places)):
         key = row.pop("setup_id"), row.pop("workload")
         points[key].append(_point(row, values, kept))
-    return tuple(one.model_copy(update={"points": tuple(points[key]), "fits_json": fits.get(key, {})})
-                 if (key := (one.stack.setup_id, one.workload)) in points else one for one in _empty(con, wanted))
+    return tuple(Curve.model_construct(
+        stack=one.stack, workload=one.workload, workload_name=one.workload_name, points=tuple(points[key]),
+        fits_json=fits.get(key, {}))
+        if (key := (one.stack.setup_id, one.workload)) in points else one for one in _empty(con, wanted))
 
 
 def _point(row: dict[str, Any], values: Sequence[str], kept: Sequence[str]) -> Point:
@@ -109,9 +111,11 @@ _MODELS = "select name, max(parameters) as parameters from models group by name 
 _SHAPES = "select distinct on (name) * from models where layers is not null"
 _WORKLOADS = "select distinct workload, name from workloads order by workload"
 _MACHINES = """
+    with seen as (
+        select setup_id, any_value(memory_bandwidth_gb_s) as memory_bandwidth_gb_s from trials group by setup_id)
     select h.hardware_id, h.name, h.kind, h.accelerator, h.accelerators, h.accelerator_memory_gib, h.cores,
            h.memory_gib, any_value(t.memory_bandwidth_gb_s) as memory_bandwidth_gb_s
-    from hardware h left join setups s using (hardware_id) left join trials t using (setup_id)
+    from hardware h left join setups s using (hardware_id) left join seen t using (setup_id)
     group by all order by h.name"""
 _PRICES = """select hardware_id, price_usd_per_hour, tier, date, source, region, given, choice from hardware_prices
              order by hardware_id, choice"""
@@ -137,13 +141,16 @@ _FITS = """
     where c.setup_id in (select setup_id from setups join models m using (model_id) where m.name in ({names})) {of}
     group by c.setup_id, c.workload, c.quantity"""
 _POINTS = """
-    select v.setup_id, v.workload, v.trial_id, v.load, v.concurrency, v.request_rate,
-           v.requests_per_second, v.output_tokens_per_second, v.input_tokens_mean as input_tokens,
-           v.output_tokens_mean as output_tokens, {values}, v.trust, v.fatal,
-           strftime(v.started_at, '%Y-%m-%dT%H:%M:%S') as measured_at,
-           list_select(f.intervals, [{places}]) as intervals
-    from measurements v join _measured f using (trial_id) where v.model in ({names}) {of}
-    order by v.started_at, v.trial_id"""
+    with asked as materialized (
+        select t.setup_id, w.workload, t.trial_id, t.load, t.concurrency, t.request_rate, t.started_at
+        from trials t join setups s using (setup_id) join models m using (model_id)
+        join workloads w using (workload_id) where m.name in ({names}) and w.workload {of})
+    select a.setup_id, a.workload, a.trial_id, a.load, a.concurrency, a.request_rate,
+           p.requests_per_second, p.output_tokens_per_second, p.input_tokens_mean as input_tokens,
+           p.output_tokens_mean as output_tokens, {values}, p.trust, p.fatal,
+           strftime(a.started_at, '%Y-%m-%dT%H:%M:%S') as measured_at,
+           list_select(p.intervals, [{places}]) as intervals
+    from asked a join _measured p using (trial_id) order by a.started_at, a.trial_id"""
 _ANSWERS = """
     select v.engine, v.variant, '{feature}' as feature, count(*) as trials, avg(v.output_valid_share) as share,
            arg_max(v.trial_id, v.output_valid_share) as trial_id, 'answers that were valid' as about

@@ -57,15 +57,26 @@ def schema(home: Path) -> pl.DataFrame:
 def newest(home: Path, limit: int, words: Sequence[str] = ()) -> pl.DataFrame:
     """Returns the newest of `measurements` whose names, load, trust or trial id hold all of the words, in any case.
 
-    They are found by what is looked at alone; only those found are then read with all of their columns.
+    They are found by what is looked at alone; only those found, by name, are then read with all of their columns.
     """
-    names = "concat_ws(' ', model, engine, variant, setup, workload, load, hardware, trust, trial_id)"
-    said = f"(select trial_id, started_at, lower({names}) as said from measurements)" if words else "trials"  # noqa: S608
-    holds = " and ".join(["true", *("contains(said, ?)" for _ in words)])
-    return query(home, f"""
-        with found as (select trial_id from {said} where {holds} order by started_at desc, trial_id limit ?)
-        from measurements semi join found using (trial_id) order by started_at desc, trial_id""",  # noqa: S608
-                 [*map(str.lower, words), limit])
+    holds = " and ".join(["true", *("(contains(of_setup, ?) or contains(of_trial, ?))" for _ in words)])
+    with published.connect(home) as con:
+        found = con.execute(_FOUND.format(said=_SAID if words else "trials", holds=holds),
+                            [*(word.lower() for word in words for _ in range(2)), limit]).fetchall()
+        ids = ", ".join(f"'{trial_id}'" for (trial_id,) in found) or "null"
+        return _user_sql.to_polars(con.execute(
+            f"from measurements where trial_id in ({ids}) order by started_at desc, trial_id"))
+
+
+_FOUND = "select trial_id from {said} where {holds} order by started_at desc, trial_id limit ?"
+_SAID = """(
+    with setup as (
+        select setup_id, lower(concat_ws(' ', m.name, s.engine, s.label, h.name)) as of_setup
+        from setups s join models m using (model_id) join hardware h using (hardware_id))
+    select trial_id, started_at, of_setup,
+           lower(concat_ws(' ', e.variant, w.workload, t.load, p.trust, t.trial_id)) as of_trial
+    from trials t join setup using (setup_id) join workloads w using (workload_id) join engines e using (engine_id)
+    join _measured p using (trial_id))"""
 
 
 def requests(home: Path, trial_id: str) -> pl.DataFrame:

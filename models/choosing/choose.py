@@ -51,7 +51,7 @@ def choose(question: Question, evidence: Evidence, what_if: bool = True) -> Answ
 
 def winner(question: Question, evidence: Evidence, known: traffic.Known) -> Choice | None:
     """The best alone, without what is said about it: what choose() would put first."""
-    found, _ = stacks.usable(question, traffic.of(question, evidence), evidence, known)
+    found, _ = stacks.usable(question, traffic.of(question, evidence), evidence, known, why=False)
     if not found:
         return None
     best = _choice(stacks.ranked(found, question, 1)[0], question, evidence, full=False)

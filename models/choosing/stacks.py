@@ -48,21 +48,20 @@ class Usable:
                 usd / (each.capacity.value * each.output_tokens))
 
 
-def usable(question: Question, asked: Traffic, evidence: Evidence, known: traffic.Known,
+def usable(question: Question, asked: Traffic, evidence: Evidence, known: traffic.Known, why: bool = True,
            ) -> tuple[list[Usable], list[Excluded]]:
-    """Every stack of the model, as it was measured, or why it is left out."""
+    """Every stack of the model, as it was measured, or (with `why`) the reason that it is left out for."""
     found: list[Usable] = []
     excluded: list[Excluded] = []
-    bounds = question.bounds
     prices = {m.hardware_id: eligible.price(m.hardware_id, question, evidence) for m in evidence.machines}
     for stack, curves in known.by_stack(question):
         refusal = eligible.refused(stack, question, evidence)
         speaks = refusal or known.curve(curves, asked)
-        one = _one(stack, speaks, prices[stack.hardware_id], question, evidence, bounds)
-        if isinstance(one, Excluded):
-            excluded.append(one)
-        else:
+        price = prices[stack.hardware_id]
+        if one := _one(stack, speaks, price, question, known):
             found.append(one)
+        elif why:
+            excluded.append(_excluded(stack, speaks, price, question, evidence))
     return found, excluded
 
 
@@ -93,44 +92,60 @@ def needed(question: Question, capacity: float, users: float | None) -> int:
     return max(1, count) + question.down
 
 
-def _one(stack: Stack, speaks: Refused | str | tuple[Curve, list[Level]], price: PriceOf | None, question: Question,
-         evidence: Evidence, bounds: tuple[Limit, ...]) -> Usable | Excluded:
-    """speaks: the curve that speaks of the traffic, or why none may."""
+_Speaks = Refused | str | tuple[Curve, list[Level]]
+"""The curve that speaks of the traffic, or why none may."""
+
+
+def _one(stack: Stack, speaks: _Speaks, price: PriceOf | None, question: Question, known: traffic.Known,
+         ) -> Usable | None:
+    if isinstance(speaks, Refused | str) or price is None or not speaks[1]:
+        return None
+    curve, levels = speaks
+    load_asked = question.request_rate is not None or question.concurrency is not None
+    key = stack.setup_id, curve.workload, question.limits, question.concurrency is None, load_asked
+    capacity, users = known.once(key, lambda: _within(curve, levels, question, load_asked))
+    if capacity is None:
+        return None
+    count = needed(question, capacity.capacity.value, capacity.users)
+    fewest = count
+    if users is not None:  # with what it would carry where it just breaks a limit
+        most = max(capacity.capacity.value, carry.rate_at(users, levels) * MORE)
+        fewest = min(count, needed(question, most, max(users, capacity.users or 0.0)))
+    return Usable(stack, curve, levels, price, capacity, count, fewest)
+
+
+def _within(curve: Curve, levels: Sequence[Level], question: Question, load_asked: bool,
+            ) -> tuple[Carried | None, float | None]:
+    """What it carries within the limits, and, where a calibrated curve may say more, at how many users it breaks one by
+    straight lines between levels."""
+    capacity = carry.measured(levels, question.bounds, closed_only=question.concurrency is not None)
+    if capacity is None or not load_asked or "throughput" not in curve.fits_json:
+        return capacity, None
+    return capacity, carry.users_within(levels, question.bounds)
+
+
+def _excluded(stack: Stack, speaks: _Speaks, price: PriceOf | None, question: Question, evidence: Evidence) -> Excluded:
+    """Why _one() found nothing."""
+    kind: str
+    trial_ids: Sequence[str] = ()
+    if isinstance(speaks, Refused):
+        kind, reason = speaks.kind, speaks.reason
+    elif isinstance(speaks, str):
+        kind, reason = "workload", speaks
+    elif not speaks[1]:
+        seen = sorted({p.trust for p in speaks[0].points if p.fatal}) or ["nothing was answered"]
+        kind, reason = "verdict", f"no point can be trusted: {', '.join(seen)}"
+        trial_ids = [p.trial_id for p in speaks[0].points]
+    elif price is None:
+        tier = f" of tier {question.price_tier}" if question.price_tier else ""
+        kind, reason = "price", f"no price{tier} of this hardware: dyno price --usd-per-hour …"
+    else:
+        nearest, reason = _missed(speaks[1], question.bounds)
+        kind, trial_ids = "limit", nearest.trial_ids
     machine = evidence.machine(stack.hardware_id).label
     label = f"{f'{stack.model}: ' if question.parameters else ''}{stack.setup} on {machine}"
-
-    def out(kind: str, reason: str, trial_ids: Sequence[str] = ()) -> Excluded:
-        return Excluded.model_validate({"setup_id": stack.setup_id, "label": label, "kind": kind, "reason": reason,
-                                        "trial_ids": tuple(trial_ids)})
-    if isinstance(speaks, Refused):
-        return out(speaks.kind, speaks.reason)
-    if isinstance(speaks, str):
-        return out("workload", speaks)
-    curve, levels = speaks
-    if not levels:
-        reasons = sorted({p.trust for p in curve.points if p.fatal}) or ["nothing was answered"]
-        return out("verdict", f"no point can be trusted: {', '.join(reasons)}", [p.trial_id for p in curve.points])
-    if price is None:
-        tier = f" of tier {question.price_tier}" if question.price_tier else ""
-        return out("price", f"no price{tier} of this hardware: dyno price --usd-per-hour …")
-    capacity = carry.measured(levels, bounds, closed_only=question.concurrency is not None)
-    if capacity is None:
-        nearest, reason = _missed(levels, bounds)
-        return out("limit", reason, nearest.trial_ids)
-    count = needed(question, capacity.capacity.value, capacity.users)
-    one = Usable(stack, curve, levels, price, capacity, count, count)
-    return replace(one, fewest=min(count, _fewest(one, question, bounds)))
-
-
-def _fewest(one: Usable, question: Question, bounds: tuple[Limit, ...]) -> int:
-    """With what it would carry where it just breaks a limit, by straight lines between levels and some more."""
-    if "throughput" not in one.curve.fits_json or (question.request_rate is None and question.concurrency is None):
-        return one.count
-    users = carry.users_within(one.levels, bounds)
-    if users is None:
-        return one.count
-    most = max(one.capacity.capacity.value, carry.rate_at(users, one.levels) * MORE)
-    return needed(question, most, max(users, one.capacity.users or 0.0))
+    return Excluded.model_validate({"setup_id": stack.setup_id, "label": label, "kind": kind, "reason": reason,
+                                    "trial_ids": tuple(trial_ids)})
 
 
 def _final(one: Usable, question: Question) -> Usable:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 from models.choosing.evidence import Curve, Evidence, Stack
 from models.choosing.levels import Level, levels
@@ -11,6 +12,7 @@ from models.choosing.question import Question
 from models.errors import UserError
 from models.identity import Record
 
+Found = TypeVar("Found")
 SAME_LENGTHS = 0.05
 """A measured workload whose means are this near, relatively, is the lengths asked for."""
 
@@ -97,6 +99,7 @@ class Known:
         self._evidence = evidence
         self._stacks: dict[str, list[tuple[Stack, list[Curve]]]] = {}
         self._curves: dict[tuple[str, str | None], tuple[Curve, list[Level]] | str] = {}
+        self._once: dict[Hashable, Any] = {}
 
     def by_stack(self, question: Question) -> list[tuple[Stack, list[Curve]]]:
         """The stacks of the model asked for, with their curves."""
@@ -113,6 +116,12 @@ class Known:
         if key not in self._curves:
             self._curves[key] = _speaks(of_stack, asked)
         return self._curves[key]
+
+    def once(self, key: Hashable, work: Callable[[], Found]) -> Found:
+        """What `work` returned when this key was asked first."""
+        if key not in self._once:
+            self._once[key] = work()
+        return self._once[key]  # type: ignore[no-any-return]
 
 
 def _speaks(of_stack: Sequence[Curve], asked: Traffic) -> tuple[Curve, list[Level]] | str:

@@ -47,12 +47,12 @@ def test_ten_unchanged_reruns_are_not_flagged_and_a_slowdown_by_a_tenth_is(noise
             alarms += bool(told(runs))
         slow = runs + measured(rng, 11, 1.1 * np.exp(noise * rng.standard_normal()))
         missed += "slower" not in told(slow)
-    assert alarms <= 2 and missed <= (2 if noise == 0.02 else 0)
+    assert alarms <= 2 and missed <= (3 if noise == 0.02 else 0)
 
 
 def test_a_new_version_that_is_a_tenth_slower_is_flagged_once_and_for_all_points_together() -> None:
     rng = np.random.default_rng(3)
-    runs = measured(rng, 0) + measured(rng, 1, 1.11, "1.1")
+    runs = [one for day in range(4) for one in measured(rng, day)] + measured(rng, 4, 1.11, "1.1")
     found = Compared(at="", comparisons=tuple(compare(runs)))
     assert {one.figure for one in found.changed} == set(FIGURES) and {one.setup for one in found.changed} == {None}
     first = found.changed[0]
