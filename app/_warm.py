@@ -1,0 +1,19 @@
+"""Streamlit, with what the pages are made of imported before it listens: whoever comes first does not wait for that.
+
+The pages themselves are not: a cache of Streamlit's wants to be made where its server runs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from streamlit.web.cli import main
+
+NEEDED = ("altair", "polars", "pyarrow", "scipy.special", "models.choosing.choose", "models.choosing.lengths",
+          "models.choosing.procedure", "models.choosing.sensitivity", "models.choosing.survey",
+          "models.choosing.unmeasured", "models.planning.calibration", "warehouse.evidence", "warehouse.reader")
+
+if __name__ == "__main__":
+    for name in NEEDED:
+        import_module(name)
+    main(prog_name="streamlit")
