@@ -21,12 +21,11 @@ VALUES = tuple(f"{name}_{statistic}" for name in LATENCIES for statistic in STAT
 
 
 def read(home: Path, model: str | None = None, workload: str | None = None, values: Sequence[str] = VALUES,
-         observed: bool = True, points: bool = True) -> Evidence:
+         points: bool = True) -> Evidence:
     """Reads what choose() needs: of one model (by name, or a size such as 8B), or of all; with the points of one
     workload (by label or name), or of all where it is None or was never measured; and of their latencies those columns
     of `measurements`.
 
-    observed: read what engines were seen to do as well: needed where a question names features, and for the survey.
     points: without, curves have neither points nor fits, which is what a question can be about, in no time.
     Raises UserError when nothing is published, and WarehouseError when it cannot be read, or is of another dyno.
     """
@@ -40,8 +39,7 @@ def read(home: Path, model: str | None = None, workload: str | None = None, valu
             curves=_curves(con, wanted, workload, values) if points else _empty(con, wanted),
             prices=tuple(PriceOf.model_validate(r) for r in _rows(con, _PRICES)),
             capabilities=tuple(Capability.model_validate(r) for r in _rows(con, _CAPABILITIES)),
-            observed=tuple(Observed.model_validate(r) for sql in (_OBSERVED if observed else ())
-                           for r in _rows(con, sql)),
+            observed=tuple(Observed.model_validate(r) for r in _rows(con, _OBSERVED)),
             shapes={r["name"]: shape for r in _rows(con, _SHAPES) if (shape := _shape(r))})
 
 
@@ -151,29 +149,4 @@ _POINTS = """
            strftime(a.started_at, '%Y-%m-%dT%H:%M:%S') as measured_at,
            list_select(p.intervals, [{places}]) as intervals
     from asked a join _measured p using (trial_id) order by a.started_at, a.trial_id"""
-_ANSWERS = """
-    select v.engine, v.variant, '{feature}' as feature, count(*) as trials, avg(v.output_valid_share) as share,
-           arg_max(v.trial_id, v.output_valid_share) as trial_id, 'answers that were valid' as about
-    from measurements v join workloads w using (workload_id)
-    where v.output_valid_share is not null and {field} group by v.engine, v.variant"""
-_OBSERVED = (
-    _ANSWERS.format(feature="structured_output", field="json_type(w.spec, '$.json_schema') = 'OBJECT'"),
-    _ANSWERS.format(feature="tool_calls", field="json_type(w.spec, '$.tools') = 'ARRAY'"),
-    """select engine, variant, 'prefix_caching' as feature, count(*) as trials,
-              sum(cached_tokens) / nullif(sum(input_tokens), 0) as share,
-              coalesce(arg_max(trial_id, cached_tokens), any_value(trial_id)) as trial_id,
-              'input tokens taken from the prefix cache' as about
-       from measurements where prefix_caching and input_tokens is not null group by engine, variant""",
-    """with gains as (
-           select engine, variant, arg_max(trial_id, output_tokens_per_second) as trial_id, count(*) as trials,
-                  max(output_tokens_per_second) / arg_min(output_tokens_per_second, concurrency) as gain
-           from measurements where concurrency is not null and not fatal and output_tokens_per_second > 0
-           group by engine, variant, setup_id, workload_id having max(concurrency) > 1 and min(concurrency) = 1)
-       select engine, variant, 'continuous_batching' as feature, sum(trials)::bigint as trials, max(gain) as share,
-              arg_max(trial_id, gain) as trial_id, 'times the throughput of one user, at best' as about
-       from gains group by engine, variant""",
-    """select v.engine, v.variant, 'openai_api' as feature, count(*) as trials,
-              sum(v.requests_ok) / nullif(sum(v.requests_ok + v.requests_failed), 0) as share,
-              arg_max(v.trial_id, v.requests_ok) as trial_id, 'requests answered whole' as about
-       from measurements v join workloads w using (workload_id)
-       where w.api in ('completions', 'chat') group by v.engine, v.variant""")
+_OBSERVED = "from observed order by feature, engine, variant"

@@ -29,6 +29,7 @@ from warehouse import (
     capabilities,
     comparisons,
     earlier,
+    observed,
     pricelist,
     releases,
 )
@@ -89,6 +90,7 @@ def publish(home: Path, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _disk.locked(home / LOCK, timeout_s):
         with _database(home) as con:
+            observed.refresh(con)
             con.execute("checkpoint")
         fresh = target.with_name(f"{_disk.NEW}{target.name}")
         fresh.unlink(missing_ok=True)
