@@ -163,7 +163,7 @@ def _measure_all(experiment: Experiment, expansion: Expansion, home: Path, again
         state = one_setup(setup.label, setup, trials, home, host, experiment.launch_timeout_s,
                           experiment.quality, experiment.load_hosts, return_state=True)
         _note(report, setup, state)
-        store(home, setup.hardware)
+        store(home, setup.hardware, [trial.trial_id for trial in trials])
     return report
 
 

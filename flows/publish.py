@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -16,11 +17,11 @@ from warehouse.writer import IngestReport
 
 
 @task(name="store", cache_policy=NO_CACHE)
-def store(home: Path, hardware: HardwareSpec | None = None) -> IngestReport:
-    """Ingests what the warehouse does not hold yet, makes sure this hardware has a price (an assumed one is labelled
-    so), and swaps the snapshot. Where a team shares a place, sends what it does not have: a broken link is a warning,
-    as all of it is kept and sent the next time."""
-    report = writer.ingest(home)
+def store(home: Path, hardware: HardwareSpec | None = None, trial_ids: Collection[str] | None = None) -> IngestReport:
+    """Ingests what the warehouse does not hold yet (of bundles, of these trials, where they are given), makes sure this
+    hardware has a price (an assumed one is labelled so), and swaps the snapshot. Where a team shares a place, sends
+    what it does not have: a broken link is a warning, as all of it is kept and sent the next time."""
+    report = writer.ingest(home, trial_ids=trial_ids)
     get_run_logger().info("ingested %d bundles, %d were there", report.added, report.skipped)
     for path, reason in report.failed:
         get_run_logger().warning("left out %s: %s", path, reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -19,11 +19,13 @@ _BAD = (BundleError, OSError, ValueError, duckdb.DataError, duckdb.ConstraintExc
 Failed = list[tuple[Path, str]]
 
 
-def ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> tuple[int, int, Failed]:
-    """Stores every bundle that the database does not hold as it is. Returns how many it stored, how many were there
-    already, and those left out with the reason."""
+def ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress, trial_ids: Collection[str] | None,
+           ) -> tuple[int, int, Failed]:
+    """Stores every bundle (of these trials) that the database does not hold as it is. Returns how many it stored, how
+    many were there already, and those left out with the reason."""
     stored = dict(con.execute("select trial_id, bundle_sha256 from trials").fetchall())
-    paths = bundles.paths(home)
+    paths = bundles.paths(home) if trial_ids is None else [
+        path for trial_id in sorted(trial_ids) if (path := bundles.folder(home) / trial_id).is_dir()]
     new = [path for path in paths if stored.get(path.name) != _fingerprint(path)]
     failed: Failed = []
     done = 0

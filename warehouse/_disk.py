@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from models.errors import UserError
 
-NEW, OLD = ".new-", ".old-"
+NEW, OLD, PARTIAL = ".new-", ".old-", ".partial"
 LOCK_TIMEOUT_S = 60.0
 
 
@@ -49,14 +49,16 @@ def sync(path: Path) -> None:
 def new_folder(parent: Path, name: str, replace: bool = False) -> Iterator[Path]:
     """Yields a fresh folder to fill; on success it becomes `parent/name`, on an exception it is gone.
 
-    Raises FileExistsError when `parent/name` exists and `replace` is false.
+    It is filled in a folder beside, which is all that has to be looked at for leftovers: `parent` may hold many
+    thousands. Raises FileExistsError when `parent/name` exists and `replace` is false.
     """
     with locked(parent / ".lock"):
         _recover(parent)
-        target, fresh, old = parent / name, parent / f"{NEW}{name}", parent / f"{OLD}{name}"
+        target, beside = parent / name, parent / PARTIAL
+        fresh, old = beside / f"{NEW}{name}", beside / f"{OLD}{name}"
         if target.exists() and not replace:
             raise FileExistsError(target)
-        fresh.mkdir()
+        fresh.mkdir(parents=True)
         try:
             yield fresh
             for file in fresh.iterdir():
@@ -66,29 +68,28 @@ def new_folder(parent: Path, name: str, replace: bool = False) -> Iterator[Path]
                 target.rename(old)
             fresh.rename(target)
             sync(parent)
-            shutil.rmtree(old, ignore_errors=True)
-        except BaseException:
+        finally:
             _recover(parent)
-            raise
 
 
 def recover(parent: Path) -> None:
     """Clears what a killed writer left in a folder, and puts back what it was about to replace."""
-    if parent.is_dir() and any(p.name.startswith((NEW, OLD)) for p in parent.iterdir()):
+    if (parent / PARTIAL).exists():
         with locked(parent / ".lock"):
             _recover(parent)
 
 
 def _recover(parent: Path) -> None:
-    for path in list(parent.iterdir()):
-        if path.name.startswith(NEW):
+    beside = parent / PARTIAL
+    if not beside.exists():
+        return
+    for path in list(beside.iterdir()):
+        target = parent / path.name.removeprefix(OLD)
+        if path.name.startswith(OLD) and not target.exists():
+            path.rename(target)
+        else:
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name.startswith(OLD):
-            target = parent / path.name.removeprefix(OLD)
-            if target.exists():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.rename(target)
+    beside.rmdir()
 
 
 def copy(source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,7 +103,11 @@ def present(home: Path) -> set[str]:
 def paths(home: Path) -> list[Path]:
     """Returns every bundle folder, whole or not, in a stable order."""
     parent = folder(home)
-    return sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")) if parent.is_dir() else []
+    if not parent.is_dir():
+        return []
+    with os.scandir(parent) as entries:  # many thousands: without a look at each
+        names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+    return [parent / name for name in names]
 
 
 def write_failure(home: Path, failure: Failure, engine_log: Path | str | None) -> Path:
@@ -120,7 +125,7 @@ def failures(home: Path) -> list[Path]:
     """Returns the folders of failed launches, in a stable order."""
     parent = home / "failures"
     _disk.recover(parent)
-    return sorted(p for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
+    return sorted(p for p in parent.iterdir() if p.is_dir() and p.name != _disk.PARTIAL) if parent.is_dir() else []
 
 
 def read_failure(path: Path) -> Failure:

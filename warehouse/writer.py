@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,14 +53,16 @@ class IngestReport:
     asked: int = 0
 
 
-def ingest(home: Path, progress: Progress = silent, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> IngestReport:
-    """Stores every bundle, failure and price that the database does not hold yet.
+def ingest(home: Path, progress: Progress = silent, timeout_s: float = _disk.LOCK_TIMEOUT_S,
+           trial_ids: Collection[str] | None = None) -> IngestReport:
+    """Stores every bundle, failure and price that the database does not hold yet; of bundles, only those of these
+    trials, where they are given: a look at each takes time where there are many thousands.
 
     A trial that was measured again replaces its rows. A corrupt bundle is left out and reported. Raises UserError
     when another process keeps the warehouse locked for longer than `timeout_s`.
     """
     with _opened(home, timeout_s) as con:
-        return _ingest(con, home, progress)
+        return _ingest(con, home, progress, trial_ids)
 
 
 def rebuild(home: Path, progress: Progress = silent, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> IngestReport:
@@ -193,9 +195,10 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         raise WarehouseError(f"{path} cannot be opened ({reason}): {_schema.REBUILD}") from None
 
 
-def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress) -> IngestReport:
+def _ingest(con: duckdb.DuckDBPyConnection, home: Path, progress: Progress,
+            trial_ids: Collection[str] | None = None) -> IngestReport:
     _disk.recover(bundles.folder(home))
-    added, skipped, failed = _batches.ingest(con, home, progress)
+    added, skipped, failed = _batches.ingest(con, home, progress, trial_ids)
     asked, unread = _quality.ingest(con, home)
     failed += _ingest_failures(con, home) + _ingest_prices(con, home) + unread + capabilities.ingest(con, home)
     failed += _quality.ingest_scores(con, home) + calibrations.ingest(con, home)
