@@ -14,7 +14,7 @@ Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 class Record(BaseModel):
     """A frozen value; unknown fields are errors, so a misspelt setting is never ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     not_identity: ClassVar[frozenset[str]] = frozenset()
     """Fields that describe without changing what is measured."""
