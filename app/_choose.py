@@ -47,7 +47,7 @@ def show(home: Path, options: Mapping[str, Any], how: Shown, here: Callable[[], 
 
         known = reader.query(home, "select distinct name from models order by name")["name"].to_list()
         raise UserError(f"--model: say which; measured are {', '.join(known) or 'none'}. A size such as 8B will do")
-    name = options["workload"]
+    name = options["workload"] if options["input_tokens"] is None else None
     evidence = stored.read(home, options["model"], name and labelled(name), needed(_limits(options["limits"])))
     question = asked(options, evidence, here, standard)
     answer = choose(question, evidence)

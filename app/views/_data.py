@@ -240,7 +240,7 @@ def _evidence(where: str, stamp: Stamp, model: str | None) -> Evidence:
 @st.cache_resource(max_entries=64, show_spinner="choosing")
 def _answered(where: str, stamp: Stamp, question: str) -> Answered:
     asked = Question.model_validate_json(question)
-    workload = asked.workload and labelled(asked.workload)
+    workload = asked.workload and labelled(asked.workload) if asked.input_tokens is None else None
     found = warehouse_evidence.read(Path(where), asked.model, workload, needed(asked.bounds))
     with_points = [curve for curve in found.curves if curve.points]
     return Answered(choose(asked, found), sum(len(curve.points) for curve in with_points), len(with_points))
