@@ -4,7 +4,7 @@ A real evaluation, through Prefect and all, of an engine that takes no time: the
 of one token at once, so that what is left is dyno's own (schedule, driver, verdicts, bundle, warehouse, Prefect). Two
 figures have marks: seconds a trial, all of them counted, and whether the last tenth of the trials took longer than the
 first. Beside it, `dyno evaluate --dry-run` of a matrix of a million combinations: answered or refused in 5 s.
-10 000 trials take about half an hour on two cores.
+10 000 trials take about twenty minutes on two cores.
 """
 
 from __future__ import annotations
