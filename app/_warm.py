@@ -5,6 +5,7 @@ The pages themselves are not: a cache of Streamlit's wants to be made where its 
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 
 from streamlit.web.cli import main
@@ -16,4 +17,6 @@ NEEDED = ("altair", "polars", "pyarrow", "scipy.special", "models.choosing.choos
 if __name__ == "__main__":
     for name in NEEDED:
         import_module(name)
+    gc.set_threshold(50_000, 20, 50)  # many small objects a page, few of them garbage
+    gc.freeze()
     main(prog_name="streamlit")

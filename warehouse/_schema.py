@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib import resources
 
 import duckdb
@@ -17,12 +18,14 @@ INTERVALS = ("requests_per_second", "output_tokens_per_second", *(
 REBUILD = "`dyno rebuild` makes it again from the bundles, which stay as they are"
 
 
-def steps(folder: str) -> list[tuple[str, str]]:
+@cache
+def steps(folder: str) -> tuple[tuple[str, str], ...]:
     """Returns (name, SQL) of the files in `migrations` or `views`, in order."""
     files = [f for f in resources.files("warehouse").joinpath(folder).iterdir() if f.name.endswith(".sql")]
-    return [(f.name.removesuffix(".sql"), f.read_text()) for f in sorted(files, key=lambda f: f.name)]
+    return tuple((f.name.removesuffix(".sql"), f.read_text()) for f in sorted(files, key=lambda f: f.name))
 
 
+@cache
 def fingerprint() -> str:
     """Identifies the text of the migrations and views that this dyno knows."""
     text = "\0".join(part for folder in ("migrations", "views") for step in steps(folder) for part in step)

@@ -73,21 +73,15 @@ def _curves(con: Connection, wanted: Sequence[str], workload: str | None, values
     places = ", ".join(f"{2 * i + 1}, {2 * i + 2}" for i, name in enumerate(_schema.INTERVALS) if name in kept)
     columns = ", ".join(f"p.{name}" for name in values)
     points: dict[tuple[str, str], list[Point]] = defaultdict(list)
-    for row in _rows(con, _POINTS.format(names=names, of=of, values=columns, places=places)):
-        key = row.pop("setup_id"), row.pop("workload")
-        points[key].append(_point(row, values, kept))
+    sql = _POINTS.format(names=names, of=of, values=columns, places=places)
+    for setup, label, ends, *said in con.execute(sql).fetchall():
+        known_ms = {name: ms for name, ms in zip(values, said[11:], strict=True) if ms is not None}
+        intervals = dict(zip(kept, zip(ends[::2], ends[1::2], strict=True), strict=False)) if ends else {}
+        points[setup, label].append(Point(*said[:8], known_ms, intervals, *said[8:11]))  # type: ignore[call-arg]
     return tuple(Curve.model_construct(
         stack=one.stack, workload=one.workload, workload_name=one.workload_name, points=tuple(points[key]),
         fits_json=fits.get(key, {}))
         if (key := (one.stack.setup_id, one.workload)) in points else one for one in _empty(con, wanted))
-
-
-def _point(row: dict[str, Any], values: Sequence[str], kept: Sequence[str]) -> Point:
-    """Not validated again: the columns have these types, and there may be tens of thousands."""
-    known = {name: value for name in values if (value := row.pop(name)) is not None}
-    ends = row.pop("intervals") or ()
-    intervals = dict(zip(kept, zip(ends[::2], ends[1::2], strict=True), strict=False))
-    return Point.model_construct(values=known, intervals=intervals, **row)
 
 
 def _listed(texts: Iterable[str]) -> str:
@@ -143,10 +137,8 @@ _POINTS = """
         select t.setup_id, w.workload, t.trial_id, t.load, t.concurrency, t.request_rate, t.started_at
         from trials t join setups s using (setup_id) join models m using (model_id)
         join workloads w using (workload_id) where m.name in ({names}) and w.workload {of})
-    select a.setup_id, a.workload, a.trial_id, a.load, a.concurrency, a.request_rate,
-           p.requests_per_second, p.output_tokens_per_second, p.input_tokens_mean as input_tokens,
-           p.output_tokens_mean as output_tokens, {values}, p.trust, p.fatal,
-           strftime(a.started_at, '%Y-%m-%dT%H:%M:%S') as measured_at,
-           list_select(p.intervals, [{places}]) as intervals
+    select a.setup_id, a.workload, list_select(p.intervals, [{places}]), a.trial_id, a.load, a.concurrency,
+           a.request_rate, p.requests_per_second, p.output_tokens_per_second, p.input_tokens_mean, p.output_tokens_mean,
+           p.trust, p.fatal, strftime(a.started_at, '%Y-%m-%dT%H:%M:%S'), {values}
     from asked a join _measured p using (trial_id) order by a.started_at, a.trial_id"""
 _OBSERVED = "from observed order by feature, engine, variant"

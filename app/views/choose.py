@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import polars as pl
 import streamlit as st
 
@@ -157,6 +155,6 @@ def _whole(found: _data.Answered) -> None:
         st.caption(f"Answered from {_style.count(found.points, 'measured point')} of {curves}. The address of "
                    "this page holds the question.")
         st.space("stretch")
-        st.download_button("Answer as JSON", json.dumps(answer.model_dump(mode="json"), indent=1, ensure_ascii=False),
+        st.download_button("Answer as JSON", answer.model_dump_json(indent=1),
                            "dyno-answer.json", "application/json", key="answer json", type="tertiary",
                            on_click="ignore")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -15,8 +16,10 @@ from models.planning.priors import CurveQuantity
 from models.specs import Architecture
 
 
-class Point(Record):
-    """One measured trial. Rates are a second, of the whole deployment; tokens are means of a request.
+@dataclass(frozen=True)
+class Point:
+    """One measured trial; not a Record, as there may be tens of thousands. Rates are a second, of the whole deployment;
+    tokens are means of a request.
 
     values: latencies by the columns of `measurements` (`ttft_from_schedule_ms_p95`), ms. intervals: 95 %, of these and
     of the two rates; an end is None where it is not known.
@@ -30,8 +33,8 @@ class Point(Record):
     output_tokens_per_second: float | None = None
     input_tokens: float | None = None
     output_tokens: float | None = None
-    values: dict[str, float] = Field(default_factory=dict)
-    intervals: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     trust: str = "ok"
     fatal: bool = False
     measured_at: str = ""

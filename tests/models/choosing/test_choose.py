@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -71,7 +72,7 @@ def test_expected_latencies_are_those_of_the_load_of_one_instance() -> None:
 
 def test_a_luckier_level_beyond_one_that_breaks_a_limit_does_not_count() -> None:
     curve = made.curve(made.stack("F16"), fitted=False)
-    slow = curve.points[1].model_copy(update={"values": curve.points[1].values | {"tpot_ms_p95": 900.0}})
+    slow = replace(curve.points[1], values=curve.points[1].values | {"tpot_ms_p95": 900.0})
     seen = made.evidence(curve.model_copy(update={"points": (curve.points[0], slow, curve.points[2])}))
     best = choose(ask(seen, "tpot_ms_p95<=100"), seen).best
     assert best is not None and best.users == 1
