@@ -10,9 +10,10 @@ from importlib import import_module
 
 from streamlit.web.cli import main
 
-NEEDED = ("altair", "pandas.io.formats.style", "polars", "pyarrow.compute", "scipy.special", "models.choosing.choose", "models.choosing.lengths",
-          "models.choosing.procedure", "models.choosing.sensitivity", "models.choosing.survey",
-          "models.choosing.unmeasured", "models.planning.calibration", "warehouse.evidence", "warehouse.reader")
+NEEDED = ("altair", "pandas.io.formats.style", "polars", "pyarrow.compute", "scipy.special", "models.choosing.choose",
+          "models.choosing.lengths", "models.choosing.procedure", "models.choosing.sensitivity",
+          "models.choosing.survey", "models.choosing.unmeasured", "models.planning.calibration", "warehouse.evidence",
+          "warehouse.reader")
 
 if __name__ == "__main__":
     for name in NEEDED:
