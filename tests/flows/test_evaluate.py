@@ -42,7 +42,8 @@ def gone(home: Path, within_s: float = 30) -> list[psutil.Process]:
 def test_every_point_is_measured_and_answers(demo_home: Path, dyno: Dyno) -> None:
     rows = json.loads(dyno("sql", "from measurements", "--json", home=demo_home).stdout)
     assert len(rows) == 2 * 2 * 2 + 2
-    assert all(r["requests_ok"] == 20 and r["requests_failed"] == 0 for r in rows), rows
+    answered = [r["requests_ok"] + (r["warmup_cut_requests"] or 0) for r in rows]  # a warm-up may have been found
+    assert set(answered) == {20} and not any(r["requests_failed"] for r in rows), rows
     assert {r["variant"] for r in rows} == {"llama-server", "llama_cpp.server"}
     assert {r["quantization"] for r in rows} == {"F16", "Q4_K_M"}
     assert all(r["usd_per_million_output_tokens"] > 0 and r["ttft_ms_p95"] >= r["ttft_ms_p50"] > 0 for r in rows)
