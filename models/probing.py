@@ -127,10 +127,13 @@ def _share_says(known: Floats, limit: Limit, above: int, worth: float) -> Say:
     number = len(known) + above
     if number < REQUESTS_MIN or limit.quantile is None:
         return "go on"
-    allowed, some, many = 1 - limit.quantile, math.floor(over * worth), math.ceil(number * worth)
-    if over / number > allowed and _at_least(some, many, allowed) < HOPELESS_CHANCE:
+    # Those above and those below are rounded apart: one more above must never make it look better.
+    allowed, below = 1 - limit.quantile, (number - over) * worth
+    some = math.floor(over * worth)
+    if over / number > allowed and _at_least(some, some + math.ceil(below), allowed) < HOPELESS_CHANCE:
         return "hopeless"
-    if 1 - _at_least(math.ceil(over * worth) + 1, many, allowed) < CLEAR_CHANCE:
+    some = math.ceil(over * worth)
+    if 1 - _at_least(some + 1, some + math.floor(below), allowed) < CLEAR_CHANCE:
         return "clear"
     return "clear" if not above and _far_below(known, limit.quantile, limit.at_most) else "go on"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models import slo
@@ -131,6 +131,7 @@ def test_warmup_and_tail_decide_nothing() -> None:
 
 @settings(deadline=None)
 @given(above=st.integers(0, 60), below=st.integers(0, 300), worth=st.sampled_from([0.2, 1.0]))
+@example(above=40, below=170, worth=0.2)
 def test_more_above_the_limit_never_make_it_clearer(above: int, below: int, worth: float) -> None:
     order = {"hopeless": 0, "go on": 1, "clear": 2}
     frames = [answered([NEAR] * below + [500] * n) for n in (above, above + 1)]
