@@ -159,6 +159,8 @@ def _measure_all(experiment: Experiment, expansion: Expansion, home: Path, again
     global _points
     _points = (0, max(1, len(todo.trials)))
     host = host_info()
+    if report.reused:
+        store(home)  # a run that was killed may have left bundles that no setup below looks at
     for setup, trials in todo.by_setup():
         state = one_setup(setup.label, setup, trials, home, host, experiment.launch_timeout_s,
                           experiment.quality, experiment.load_hosts, return_state=True)
