@@ -123,7 +123,7 @@ def _synthetic_f16(model: ModelSpec, progress: Progress, step: str) -> Path:
 
     def make(folder: Path) -> None:
         progress(step, 0.0, "F16")
-        vocabulary = _llama_build.any_toolchain(progress).vocabulary(_synthetic.shape(model.name).vocabulary)
+        vocabulary = _llama_build.vocabulary(_synthetic.shape(model.name).vocabulary, progress)
         _synthetic.write(model, vocabulary, folder / f"{model.name}-F16.gguf", lambda done: progress(step, done, "F16"))
 
     key = _cache.content_key(model.name, "F16", f"{model.name} {model.content}")

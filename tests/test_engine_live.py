@@ -1,5 +1,6 @@
 """The contract on real engines: llama.cpp and vLLM on this CPU, SGLang where DYNO_SGLANG_PYTHON names a Python that has
-it, all of them on a machine with a GPU. One launch serves all checks of a case.
+it, all of them on a machine with a GPU (vLLM there from DYNO_VLLM_PYTHON, where that is set). One launch serves all
+checks of a case.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.workloads.test_real_apis import TEMPLATE
 
 MODEL = "synthetic-llama-15m"
 SGLANG = os.environ.get("DYNO_SGLANG_PYTHON")
+VLLM = os.environ.get("DYNO_VLLM_PYTHON")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ CASES = {
 }
 GPU_CASES = {
     "llama-server on a GPU": Case("llama_cpp", "Q4_0", "llama-server", calling=BEGIN, template=True, hardware="cuda"),
-    "vllm on a GPU": Case("vllm", "BF16", batching={"prefix_caching": True}, hardware="cuda"),
+    "vllm on a GPU": Case("vllm", "BF16", runtime="path" if VLLM else "venv", path=VLLM,
+                          batching={"prefix_caching": True}, hardware="cuda"),
     "sglang on a GPU": Case("sglang", "BF16", batching={"prefix_caching": True}, hardware="cuda"),
     "tgi on a GPU": Case("tgi", "BF16", runtime="docker", batching={"prefix_caching": True}, hardware="cuda"),
 }

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# dyno, llama.cpp (compiled for CUDA) and vLLM on a GPU machine without a network, from what offline_pack.py packed.
+#
+#   bench/gpu/offline.sh engine PACK WORK     dyno's environment; llama.cpp, by dyno's own build; the models' files
+#   bench/gpu/offline.sh vllm PACK WORK       vLLM beside the torch that is here
+#   bench/gpu/offline.sh measure WORK [EXPERIMENT.yaml]
+#
+# PACK holds wheels/ and vllm/. PYTHON (python3) has torch; nvcc, gcc and Python's headers are here too.
+set -euo pipefail
+part=$1; shift
+here=$(cd "$(dirname "$0")/../.." && pwd)
+python=$(command -v "${PYTHON:-python3}")
+site=$($python -c 'import torch, pathlib; print(pathlib.Path(torch.__file__).parents[1])')
+export PIP_NO_INDEX=1 UV_OFFLINE=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
+
+packages_of() { "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+
+# An environment that falls back on the packages of the Python that has torch.
+environment() {  # FOLDER WHEEL...
+  local folder=$1; shift
+  "$python" -m venv --without-pip "$folder"
+  printf '%s\n' "$site" ${fallback:+"$fallback"} > "$(packages_of "$folder")/zz-fallback.pth"
+  "$python" -m pip --python "$folder/bin/python" install -q --no-deps --no-compile --no-warn-script-location "$@"
+}
+
+# A toolkit may come without cuBLAS, which torch's own packages bring.
+cublas() {  # WORK
+  local root packaged=$site/nvidia/cu13
+  root=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+  if [ ! -e "$root/include/cublas_v2.h" ] && [ -e "$packaged/include/cublas_v2.h" ]; then
+    mkdir -p "$1/cuda/include" "$1/cuda/lib64"
+    ln -sf "$packaged"/include/* "$root"/include/* "$1/cuda/include/"
+    ln -sf "$packaged"/lib/* "$root"/lib64/* "$1/cuda/lib64/"
+    for library in "$1"/cuda/lib64/lib*.so.1?; do ln -sf "$(readlink -f "$library")" "${library%.so.*}.so"; done
+    ln -sfn "$root/bin" "$1/cuda/bin"; ln -sfn "$root/nvvm" "$1/cuda/nvvm"
+    export CUDAToolkit_ROOT=$1/cuda CUDACXX=$root/bin/nvcc CPATH=$1/cuda/include LIBRARY_PATH=$1/cuda/lib64
+    export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$1/cuda/lib64
+  fi
+}
+
+case $part in
+engine)
+  pack=$1 work=$2; export PIP_FIND_LINKS=$pack/wheels DYNO_CACHE=$work/cache
+  environment "$work/dyno-env" "$pack"/wheels/*.whl
+  cp -r "$here" "$work/source"
+  "$python" -m pip --python "$work/dyno-env/bin/python" install -q --no-deps --no-build-isolation -e "$work/source"
+  cublas "$work"
+  cd "$work/source"
+  "$work/dyno-env/bin/python" -m bench.gpu.prepare safetensors &
+  "$work/dyno-env/bin/python" -m bench.gpu.prepare gguf
+  wait
+  ;;
+vllm)
+  pack=$1 work=$2 fallback=$(packages_of "$2/dyno-env")
+  environment "$work/vllm-env" "$pack"/wheels/*.whl
+  cp -r "$pack"/vllm/* "$(packages_of "$work/vllm-env")/"
+  "$work/vllm-env/bin/python" -I -m vllm.entrypoints.cli.main --version
+  ;;
+measure)
+  work=$1 experiment=${2:-$here/bench/gpu/offline.yaml}
+  export DYNO_CACHE=$work/cache DYNO_HOME=$work/home LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$work/cuda/lib64
+  cd "$work"   # the experiment's paths begin here
+  dyno-env/bin/dyno evaluate "$experiment" --price "${PRICE:-1.55}" || echo "some of it failed; what was measured is packed" >&2
+  tar --exclude=prefect -C "$DYNO_HOME" -czf gpu-bundles.tar.gz .
+  ;;
+esac

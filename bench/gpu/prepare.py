@@ -1,0 +1,31 @@
+"""Makes ahead what `offline.yaml` asks for, so that a lent GPU does not wait for files: `python -m bench.gpu.prepare
+safetensors|gguf`. The second compiles llama.cpp for CUDA first."""
+
+import sys
+import time
+
+from engines import _checkpoints, _llama_build
+from engines._hf_checkpoints import hf_checkpoint
+
+MODEL = "synthetic-llama-3b"
+
+
+def main(kind: str) -> None:
+    begun = time.monotonic()
+
+    def told(step: str, share: float | None = None, detail: str = "") -> None:
+        if share in (None, 0.0, 1.0):
+            print(f"{time.monotonic() - begun:6.1f} s  {step} {share} {detail}", flush=True)
+
+    model = _checkpoints.resolve_model(MODEL)
+    if kind == "safetensors":
+        hf_checkpoint(model, "BF16", told)
+    else:
+        print(_llama_build.toolchain(cuda=True, progress=told))
+        for quantization in ("Q8_0", "Q4_K_M", "F16"):
+            _checkpoints.checkpoint(model, quantization, told)
+    print(f"{time.monotonic() - begun:6.1f} s  {kind} ready", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
