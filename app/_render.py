@@ -80,12 +80,11 @@ def _too_wide(cells: Mapping[str, Sequence[str]], width: int, spare: Sequence[st
     return hidden
 
 
-def any_rows(rows: Sequence[Row], as_json: bool) -> None:
-    """Prints rows of unknown columns: upright while they fit, few rows of many columns lying down."""
-    names = list(rows[0]) if rows else []
+def any_rows(names: Sequence[str], rows: Sequence[Row], as_json: bool) -> None:
+    """Prints rows of any columns: upright while they fit, few rows of many columns lying down."""
     if as_json or len(names) <= WIDE:
         emit(rows, [field(n, 6) for n in names], as_json)
-    elif len(rows) <= FEW:
+    elif 0 < len(rows) <= FEW:
         lying = [{"column": n, **{str(i): r[n] for i, r in enumerate(rows, 1)}} for n in names]
         heads = ["column", *(str(i) for i in range(1, len(rows) + 1))]
         emit(lying, [field(h, 6) for h in heads], as_json=False)

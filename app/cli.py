@@ -157,7 +157,8 @@ def sql(query: str, as_json: bool) -> None:
     from models.paths import warehouse
     from warehouse import reader
 
-    any_rows(reader.user_sql(warehouse(), query).to_dicts(), as_json)
+    found = reader.user_sql(warehouse(), query)
+    any_rows(found.columns, found.to_dicts(), as_json)
 
 
 @cli.command()
@@ -196,11 +197,12 @@ def show(trial: str, as_json: bool) -> None:
 @cli.command()
 def rebuild() -> None:
     """Make the warehouse again from the bundles on disk, and publish it."""
+    from flows.ingest import rebuilt
     from models.paths import home
-    from warehouse import writer
+    from warehouse.published import snapshot
 
-    report = writer.rebuild(home())
-    click.echo(f"rebuilt from {report.added} bundles; published {writer.publish(home())}")
+    report = rebuilt(home())
+    click.echo(f"rebuilt from {report.added} bundles; published {snapshot(home())}")
     for path, reason in report.failed:
         click.echo(f"left out {path}: {reason}", err=True)
 

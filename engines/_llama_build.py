@@ -145,12 +145,12 @@ def _build(folder: Path, version: str, cuda: bool, progress: Progress, step: str
     _python_env.install(python, ["cmake", "ninja", "pip", "scikit-build-core[pyproject]"], log)
     progress(step, 0.02, "source")
     source = _fetch_source(python, version, work, log)
-    progress(step, 0.07, "configuring")
-    _compile(source, work, cuda, log, lambda share: progress(step, 0.09 + 0.86 * share, "compiling"))
-    _keep(source, work / "build/bin", folder)
-    progress(step, 0.95, "Python server")
+    progress(step, 0.05, "Python server")  # before the compiler's minutes, which a package that is missing would waste
     engine = _python_env.make_environment(folder / "venv", log)
     _python_env.install(engine, [f"{source}[server]"], log, env={"CMAKE_ARGS": "-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF"})
+    progress(step, 0.09, "configuring")
+    _compile(source, work, cuda, log, lambda share: progress(step, 0.1 + 0.89 * share, "compiling"))
+    _keep(source, work / "build/bin", folder)
     about = {"version": f"{version} (llama.cpp {binary_version(folder / 'bin/llama-server')})", "cuda": cuda}
     (folder / "install.json").write_text(json.dumps(about, indent=1))
     shutil.rmtree(work)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import capabilities, changes, refit, share
-from models import prices
 from models.progress import Progress, silent
 from warehouse import bundles, writer
 from warehouse.exchange import Exchanged
@@ -22,6 +21,18 @@ class Turn:
     published: bool
 
 
+def rebuilt(home: Path) -> IngestReport:
+    """Makes the warehouse again from what lies on disk, bundles from other machines among it, and publishes it.
+
+    Raises UserError when the warehouse stays locked.
+    """
+    report = writer.rebuild(home)
+    writer.set_known_prices(home, writer.hardware(home))
+    writer.set_engines(home, capabilities.of())
+    writer.publish(home)
+    return report
+
+
 def turn(home: Path, progress: Progress = silent) -> Turn:
     """Pulls, stores and publishes what is new; nothing is published where nothing is. As often as one likes.
 
@@ -29,9 +40,8 @@ def turn(home: Path, progress: Progress = silent) -> Turn:
     """
     pulled = share.pull(home, progress)
     stored = writer.ingest(home, progress)
-    for trial_id in pulled.items.get("bundles", ()):
-        for price in prices.bundled(bundles.read_measurement(home, trial_id).trial.setup.hardware):
-            writer.set_price(home, price, keep_existing=True)
+    of = (bundles.read_measurement(home, trial_id).trial.setup.hardware for trial_id in pulled.items.get("bundles", ()))
+    writer.set_known_prices(home, of)
     writer.set_engines(home, capabilities.of())
     if writer.is_published(home):
         return Turn(pulled, stored, False)

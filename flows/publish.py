@@ -9,7 +9,6 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import capabilities, share
-from models import prices
 from models.errors import PlaceError
 from models.specs import HardwareSpec
 from warehouse import writer
@@ -25,8 +24,7 @@ def store(home: Path, hardware: HardwareSpec | None = None, trial_ids: Collectio
     get_run_logger().info("ingested %d bundles, %d were there", report.added, report.skipped)
     for path, reason in report.failed:
         get_run_logger().warning("left out %s: %s", path, reason)
-    for price in prices.bundled(hardware) if hardware else []:
-        writer.set_price(home, price, keep_existing=True)
+    writer.set_known_prices(home, [hardware] if hardware else [])
     writer.set_engines(home, capabilities.of())
     writer.publish(home)
     try:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows import capabilities, preflight
-from models import prices
 from models.experiment import Expansion, Experiment
 from models.progress import Progress
 from models.specs import HardwareSpec, Price
@@ -44,9 +43,7 @@ def run_evaluation(experiment: Experiment, source: str, expansion: Expansion, ho
 def ensure_published(home: Path, hardware: dict[str, HardwareSpec]) -> None:
     """Ingests what a killed run left, prices it, and publishes when anything changed."""
     report = writer.ingest(home)
-    for spec in hardware.values():
-        for price in prices.bundled(spec):
-            writer.set_price(home, price, keep_existing=True)
+    writer.set_known_prices(home, hardware.values())
     engines_changed = writer.set_engines(home, capabilities.of())
     if report.added or engines_changed or not writer.is_published(home):
         writer.publish(home)

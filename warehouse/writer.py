@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
+from models import prices as prices_of
 from models.capabilities import EngineAbout
 from models.errors import BundleError, UserError, WarehouseError
 from models.progress import Progress, silent
-from models.specs import Price
+from models.specs import HardwareSpec, Price
 from warehouse import (
     _batches,
     _disk,
@@ -119,6 +120,13 @@ def is_published(home: Path) -> bool:
         return False
 
 
+def hardware(home: Path, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> list[HardwareSpec]:
+    """What was measured on."""
+    with _disk.locked(home / LOCK, timeout_s), _database(home) as con:
+        found = con.execute("select * exclude (hardware_id) from hardware order by hardware_id").pl()
+    return [HardwareSpec.model_validate(row) for row in found.to_dicts()]
+
+
 def set_price(home: Path, price: Price, keep_existing: bool = False,
               timeout_s: float = _disk.LOCK_TIMEOUT_S) -> bool:
     """Stores a price: a file beside the bundles, and its row. Returns whether anything changed.
@@ -127,6 +135,13 @@ def set_price(home: Path, price: Price, keep_existing: bool = False,
     prices are stored, it stays, and the price counts as bundled: a price that a person gave always wins over it.
     """
     return set_prices(home, [price], given=not keep_existing, keep_existing=keep_existing, timeout_s=timeout_s) > 0
+
+
+def set_known_prices(home: Path, hardware: Iterable[HardwareSpec], timeout_s: float = _disk.LOCK_TIMEOUT_S) -> None:
+    """Stores the bundled prices of this hardware, where nothing better is."""
+    of = {spec.hardware_id: spec for spec in hardware}.values()
+    set_prices(home, [p for spec in of for p in prices_of.bundled(spec)], given=False, keep_existing=True,
+               timeout_s=timeout_s)
 
 
 def set_prices(home: Path, prices: Sequence[Price], given: bool, keep_existing: bool = False,

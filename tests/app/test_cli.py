@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from models.specs import HardwareSpec
 from tests.conftest import Dyno
+from tests.warehouse import fake
 
 GOOD = """
 name: x
@@ -97,6 +99,17 @@ def test_no_compiler_is_said(tmp_path: Path, dyno: Dyno) -> None:
     (tmp_path / "bin").mkdir()
     done = dyno("evaluate", "x.yaml", cwd=tmp_path, DYNO_CACHE=str(tmp_path / "cache"), PATH=str(tmp_path / "bin"))
     assert done.returncode != 0 and "gcc" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_bundles_of_another_machine_are_priced_by_a_rebuild_and_nothing_found_has_its_headings(
+        tmp_path: Path, dyno: Dyno) -> None:
+    gpu = HardwareSpec(name="nvidia-h200", kind="cuda", accelerator="NVIDIA H200", accelerators=1)
+    fake.store(tmp_path / "home", fake.trial(fake.setup(hardware=gpu)))
+    assert dyno("rebuild").returncode == 0
+    assert json.loads(dyno("sql", "select usd_per_million_output_tokens > 0 as priced from measurements",
+                           "--json").stdout) == [{"priced": True}]
+    done = dyno("sql", "select engine, usd_per_million_output_tokens from measurements where engine = 'tgi'")
+    assert done.returncode == 0 and done.stdout.split() == ["engine", "usd_per_million_output_tokens"], done.stderr
 
 
 @pytest.mark.engine
