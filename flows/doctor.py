@@ -82,7 +82,9 @@ def _folder(name: str, path: Path) -> Check:
 
 def _engine(name: str) -> tuple[bool, str]:
     adapter = engines.adapter(name)
-    return True, f"{adapter.pinned_version()}, {'installed' if adapter.is_installed() else 'built on first use'}"
+    if (version := adapter.pinned_version()) is None:
+        return True, "is in no package registry: runtime docker, path or endpoint"
+    return True, f"{version}, {'installed' if adapter.is_installed() else 'built on first use'}"
 
 
 def _snapshot(home: Path) -> Check:

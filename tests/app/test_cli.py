@@ -126,6 +126,7 @@ def test_every_table_has_its_json(demo_home: Path, dyno: Dyno) -> None:
     assert whole["trial_id"] == first["trial_id"] and whole["run"]["argv"]
     prices = json.loads(dyno("prices", "--json", home=demo_home).stdout)
     assert prices and all(p["date"] and p["source"] for p in prices)
-    assert {c["name"] for c in json.loads(dyno("doctor", "--json", home=demo_home).stdout)} >= {"gcc", "DYNO_HOME"}
+    checks = {c["name"]: c["detail"] for c in json.loads(dyno("doctor", "--json", home=demo_home).stdout)}
+    assert checks.keys() >= {"gcc", "DYNO_HOME"} and "docker" in checks["engine tgi"]
     assert first["trial_id"][:8] in dyno("runs", home=demo_home).stdout
     assert "command: " in dyno("show", first["trial_id"], home=demo_home).stdout
