@@ -22,7 +22,8 @@ class Turn:
 
 
 def rebuilt(home: Path) -> IngestReport:
-    """Makes the warehouse again from what lies on disk, bundles from other machines among it, and publishes it.
+    """Makes the warehouse again from what lies on disk, bundles from other machines among it; prices, calibrates and
+    publishes it.
 
     Raises UserError when the warehouse stays locked.
     """
@@ -30,6 +31,7 @@ def rebuilt(home: Path) -> IngestReport:
     writer.set_known_prices(home, writer.hardware(home))
     writer.set_engines(home, capabilities.of())
     writer.publish(home)
+    refit.refit(home)
     return report
 
 
