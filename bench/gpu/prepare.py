@@ -7,7 +7,7 @@ import time
 from engines import _checkpoints, _llama_build
 from engines._hf_checkpoints import hf_checkpoint
 
-MODEL = "synthetic-llama-3b"
+MODEL = "synthetic-llama-3.2b"
 
 
 def main(kind: str) -> None:
