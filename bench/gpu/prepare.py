@@ -1,4 +1,4 @@
-"""Makes ahead what `offline.yaml` asks for, so that a lent GPU does not wait for files: `python -m bench.gpu.prepare
+"""Makes ahead what `offline.yaml` asks for, so that a GPU paid by the hour does not wait: `python -m bench.gpu.prepare
 safetensors|gguf`. The second compiles llama.cpp for CUDA first."""
 
 import sys
