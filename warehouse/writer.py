@@ -127,14 +127,12 @@ def hardware(home: Path, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> list[Hardwa
     return [HardwareSpec.model_validate(row) for row in found.to_dicts()]
 
 
-def set_price(home: Path, price: Price, keep_existing: bool = False,
-              timeout_s: float = _disk.LOCK_TIMEOUT_S) -> bool:
-    """Stores a price: a file beside the bundles, and its row. Returns whether anything changed.
+def set_price(home: Path, price: Price, timeout_s: float = _disk.LOCK_TIMEOUT_S) -> bool:
+    """Stores a price that a person gave: a file beside the bundles, and its row. Returns whether anything changed.
 
-    One of the same hardware, tier, date, source and region is replaced; with `keep_existing`, which is how bundled
-    prices are stored, it stays, and the price counts as bundled: a price that a person gave always wins over it.
+    One of the same hardware, tier, date, source and region is replaced. It always wins over a bundled one.
     """
-    return set_prices(home, [price], given=not keep_existing, keep_existing=keep_existing, timeout_s=timeout_s) > 0
+    return set_prices(home, [price], given=True, timeout_s=timeout_s) > 0
 
 
 def set_known_prices(home: Path, hardware: Iterable[HardwareSpec], timeout_s: float = _disk.LOCK_TIMEOUT_S) -> None:
@@ -146,7 +144,8 @@ def set_known_prices(home: Path, hardware: Iterable[HardwareSpec], timeout_s: fl
 
 def set_prices(home: Path, prices: Sequence[Price], given: bool, keep_existing: bool = False,
                timeout_s: float = _disk.LOCK_TIMEOUT_S) -> int:
-    """Stores several at once, as set_price() does one; returns how many changed. `given`: by a person."""
+    """Stores several at once; returns how many changed. `given`: by a person; with `keep_existing`, one of the same
+    hardware, tier, date, source and region stays."""
     with _disk.locked(home / LOCK, timeout_s):
         new = [p for p in prices
                if not (keep_existing and (home / "prices" / f"{pricelist.key_of(p)}.json").exists())]

@@ -6,7 +6,7 @@
 #   bench/gpu/offline.sh measure WORK [EXPERIMENT.yaml]
 #
 # PACK is the pack's engine/ or vllm/. PYTHON (python3) has torch; nvcc, gcc and Python's headers are here too. On an H200
-# of 16 cores: some 5 minutes for `engine`, half a minute for `vllm` (both at once is fine), 11 minutes for `measure`.
+# of 16 cores: some 5 minutes for `engine`, half a minute for `vllm`, 11 minutes for `measure`.
 # Elsewhere, unpack WORK/gpu-bundles.tar.gz into DYNO_HOME and run `dyno rebuild`.
 set -euo pipefail
 part=$1; shift
@@ -42,24 +42,25 @@ cublas() {  # WORK
 
 case $part in
 engine)
-  pack=$1 work=$2; export PIP_FIND_LINKS=$pack/wheels DYNO_CACHE=$work/cache
+  pack=$(realpath "$1") work=$(realpath -m "$2"); export PIP_FIND_LINKS=$pack/wheels DYNO_CACHE=$work/cache
   environment "$work/dyno-env" "$pack"/wheels/*.whl
   cp -r "$here" "$work/source"
   "$python" -m pip --python "$work/dyno-env/bin/python" install -q --no-deps --no-build-isolation -e "$work/source"
   cublas "$work"
   cd "$work/source"
-  "$work/dyno-env/bin/python" -m bench.gpu.prepare safetensors &
+  "$work/dyno-env/bin/python" -m bench.gpu.prepare safetensors & safetensors=$!
+  trap 'kill "$safetensors" 2>/dev/null || true' EXIT
   "$work/dyno-env/bin/python" -m bench.gpu.prepare gguf
-  wait
+  wait "$safetensors"
   ;;
 vllm)
-  pack=$1 work=$2 fallback=$(packages_of "$2/dyno-env")
+  pack=$(realpath "$1") work=$(realpath "$2"); fallback=$(packages_of "$work/dyno-env")
   environment "$work/vllm-env" "$pack"/wheels/*.whl
   cp -r "$pack"/vllm/* "$(packages_of "$work/vllm-env")/"
   "$work/vllm-env/bin/python" -I -m vllm.entrypoints.cli.main --version
   ;;
 measure)
-  work=$1 experiment=${2:-$here/bench/gpu/offline.yaml}
+  work=$(realpath "$1") experiment=$(realpath "${2:-$here/bench/gpu/offline.yaml}")
   export DYNO_CACHE=$work/cache DYNO_HOME=$work/home LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$work/cuda/lib64
   cd "$work"   # the experiment's paths begin here
   dyno-env/bin/dyno evaluate "$experiment" --price "${PRICE:-1.59}" || echo "some of it failed; what was measured is packed" >&2

@@ -56,7 +56,7 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def test_the_cheapest_of_each_kind_is_stored_and_published_beside_what_was_there(catalogue: Path,
                                                                                  tmp_path: Path) -> None:
     home = tmp_path / "home"
-    writer.set_price(home, fake_price(), keep_existing=True)
+    writer.set_prices(home, [fake_price()], given=False, keep_existing=True)
     got = market.refresh(home, "2026-11-20")
     assert (got.stored, got.providers) == (4, ("aws",)) and "404" in got.missing["gcp"]
     rows = reader.query(home, "from prices where source = 'gpuhunt: aws' order by hardware, tier").to_dicts()

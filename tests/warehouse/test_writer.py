@@ -240,8 +240,9 @@ def test_a_database_of_a_newer_dyno_is_left_alone(tmp_path: Path) -> None:
 def test_the_newest_price_that_a_person_gave_applies(tmp_path: Path) -> None:
     fake.store(tmp_path)
     writer.ingest(tmp_path)
-    assert writer.set_price(tmp_path, price(0.08, tier="assumed", date="2027-01"), keep_existing=True)
-    assert not writer.set_price(tmp_path, price(0.09, tier="assumed", date="2027-01"), keep_existing=True)
+    for usd, changed in ((0.08, 1), (0.09, 0)):
+        bundled = [price(usd, tier="assumed", date="2027-01")]
+        assert writer.set_prices(tmp_path, bundled, given=False, keep_existing=True) == changed
     assert everything(tmp_path)["measurements"]["price_usd_per_hour"].to_list() == [0.08]
     writer.set_price(tmp_path, price(0.30, tier="own", date="2026-10"))
     writer.set_price(tmp_path, price(0.20, tier="own", date="2026-11-20"))
