@@ -174,13 +174,14 @@ class Setup(Record):
 
     @property
     def label(self) -> str:
-        """`llama-server Q8_0, 4 sequences`, and what else of its batching and KV cache was asked for."""
+        """`llama-server Q8_0, 4 sequences`, and what else of its batching, KV cache and own options was asked for."""
         engine, batching = self.engine, self.engine.batching
         n = batching.max_sequences
         words = [f"{engine.label} {engine.quantization}", f"{n} sequence{'s' if n != 1 else ''}" if n else ""]
         words += [f"KV {engine.kv_type}" if engine.kv_type != "f16" else "",
                   *(f"{value:g} {what}" for name, what in _SAID if (value := getattr(batching, name)) not in (None, 1)),
-                  "prefix cache" if batching.prefix_caching else "", batching.scheduling_policy or ""]
+                  "prefix cache" if batching.prefix_caching else "", batching.scheduling_policy or "",
+                  " ".join(engine.extra_args)]
         return ", ".join(filter(None, words))
 
 

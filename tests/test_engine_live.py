@@ -1,6 +1,6 @@
 """The contract on real engines: llama.cpp and vLLM on this CPU, SGLang where DYNO_SGLANG_PYTHON names a Python that has
-it, all of them on a machine with a GPU (vLLM there from DYNO_VLLM_PYTHON, where that is set). One launch serves all
-checks of a case.
+it, all of them on a machine with a GPU (vLLM and SGLang there from DYNO_VLLM_PYTHON and DYNO_SGLANG_PYTHON, where those
+are set). One launch serves all checks of a case.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ GPU_CASES = {
     "llama-server on a GPU": Case("llama_cpp", "Q4_0", "llama-server", calling=BEGIN, template=True, hardware="cuda"),
     "vllm on a GPU": Case("vllm", "BF16", runtime="path" if VLLM else "venv", path=VLLM,
                           batching={"prefix_caching": True}, hardware="cuda"),
-    "sglang on a GPU": Case("sglang", "BF16", batching={"prefix_caching": True}, hardware="cuda"),
+    "sglang on a GPU": Case("sglang", "BF16", runtime="path" if SGLANG else "venv", path=SGLANG,
+                            batching={"prefix_caching": True}, hardware="cuda"),
     "tgi on a GPU": Case("tgi", "BF16", runtime="docker", batching={"prefix_caching": True}, hardware="cuda"),
 }
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# dyno, llama.cpp (compiled for CUDA) and vLLM on a GPU machine without a network, from what offline_pack.py packed.
+# dyno, llama.cpp (compiled for CUDA), vLLM and SGLang on a GPU machine without a network, from what offline_pack.py packed.
 #
 #   bench/gpu/offline.sh engine PACK WORK     dyno's environment; llama.cpp, by dyno's own build; the models' files
-#   bench/gpu/offline.sh vllm PACK WORK       vLLM beside the torch that is here
+#   bench/gpu/offline.sh vllm|sglang PACK WORK     that engine beside the torch that is here
+#   bench/gpu/offline.sh live ENGINE WORK     the contract's live tests of llama-server, vllm or sglang
 #   bench/gpu/offline.sh measure WORK [EXPERIMENT.yaml]
 #
-# PACK is the pack's engine/ or vllm/. PYTHON (python3) has torch; nvcc, gcc and Python's headers are here too. On an H200
+# PACK is the pack's folder of that name. PYTHON (python3) has torch; nvcc, gcc and Python's headers are here too. On an H200
 # of 16 cores: some 5 minutes for `engine`, half a minute for `vllm`, 11 minutes for `measure`.
 # Elsewhere, unpack WORK/gpu-bundles.tar.gz into DYNO_HOME and run `dyno rebuild`.
 set -euo pipefail
@@ -40,6 +41,15 @@ cublas() {  # WORK
   fi
 }
 
+# What engines are run with: SGLang compiles kernels when it starts.
+running() {  # WORK
+  export DYNO_CACHE=$1/cache DYNO_HOME=$1/home LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$1/cuda/lib64
+  if [ -d "$1/cuda" ]; then export CUDA_HOME=$1/cuda; fi
+  for engine_here in vllm sglang; do
+    if [ -d "$1/$engine_here-env" ]; then export "DYNO_${engine_here^^}_PYTHON=$1/$engine_here-env/bin/python"; fi
+  done
+}
+
 case $part in
 engine)
   pack=$(realpath "$1") work=$(realpath -m "$2"); export PIP_FIND_LINKS=$pack/wheels DYNO_CACHE=$work/cache
@@ -53,15 +63,19 @@ engine)
   "$work/dyno-env/bin/python" -m bench.gpu.prepare gguf
   wait "$safetensors"
   ;;
-vllm)
+vllm|sglang)
   pack=$(realpath "$1") work=$(realpath "$2"); fallback=$(packages_of "$work/dyno-env")
-  environment "$work/vllm-env" "$pack"/wheels/*.whl
-  cp -r "$pack"/vllm/* "$(packages_of "$work/vllm-env")/"
-  "$work/vllm-env/bin/python" -I -m vllm.entrypoints.cli.main --version
+  environment "$work/$part-env" "$pack"/wheels/*.whl
+  cp -r "$pack"/packages/* "$(packages_of "$work/$part-env")/"
+  "$work/$part-env/bin/python" -I -c "import $part; print('$part', $part.__version__)"
+  ;;
+live)
+  engine=$1 work=$(realpath "$2"); running "$work"
+  cd "$work/source"
+  "$work/dyno-env/bin/python" -m pytest -q -rxf -p no:cacheprovider tests/test_engine_live.py -m gpu -k "$engine and GPU"
   ;;
 measure)
-  work=$(realpath "$1") experiment=$(realpath "${2:-$here/bench/gpu/offline.yaml}")
-  export DYNO_CACHE=$work/cache DYNO_HOME=$work/home LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$work/cuda/lib64
+  work=$(realpath "$1") experiment=$(realpath "${2:-$here/bench/gpu/offline.yaml}"); running "$work"
   cd "$work"   # the experiment's paths begin here
   dyno-env/bin/dyno evaluate "$experiment" --price "${PRICE:-1.59}" || echo "some of it failed; what was measured is packed" >&2
   tar --exclude=prefect -C "$DYNO_HOME" -czf gpu-bundles.tar.gz .

@@ -13,9 +13,9 @@ MODEL = "synthetic-llama-3.2b"
 def main(kind: str) -> None:
     begun = time.monotonic()
 
-    def told(step: str, share: float | None = None, detail: str = "") -> None:
-        if share in (None, 0.0, 1.0):
-            print(f"{time.monotonic() - begun:6.1f} s  {step} {share} {detail}", flush=True)
+    def told(step: str, done: float | None = None, detail: str = "") -> None:
+        if done in (None, 0.0, 1.0):
+            print(f"{time.monotonic() - begun:6.1f} s  {step} {done} {detail}", flush=True)
 
     model = _checkpoints.resolve_model(MODEL)
     if kind == "safetensors":

@@ -87,3 +87,10 @@ def test_a_trial_with_a_trace_s_gaps_needs_the_trace() -> None:
     assert Trial(setup=setup, workload=workload(trace=TRACE), load=load).label.endswith("1 a second")
     with pytest.raises(ValidationError, match="needs a workload with a trace; w has none"):
         Trial(setup=setup, workload=workload(), load=load)
+
+
+def test_setups_that_differ_by_an_option_are_told_apart() -> None:
+    plain, more = (Setup(model=ModelSpec(name="m"), hardware=HardwareSpec(name="h"), engine=EngineSpec(
+        engine="llama_cpp", variant="llama-server", quantization="Q8_0", extra_args=args)) for args in (
+        (), ("--kv-unified", "-ub", "1024")))
+    assert (plain.label, more.label) == ("llama-server Q8_0", "llama-server Q8_0, --kv-unified -ub 1024")
