@@ -40,7 +40,7 @@ PINNED = frozenset({"transformers", "tokenizers"})
 """Carried even if they are there: SGLang takes one version only."""
 LEFT_OUT = ("_vllm_fa2_C", "vllm-rs", "third_party/deep_gemm/", "third_party/fmha_sm100/", "sgl_kernel/sm100/",
             "sgl_kernel/infllm_ops", "sgl_kernel/flashmla_ops", "flashinfer/data/spdlog/")
-_ATTENTION, _SERVES = b"FlashAttnFwd", re.compile(rb"ELi(64|128)ENS_10bfloat16_tEf")  # heads of 64 and 128 values
+_ATTENTION, _SERVES = b"FlashAttnFwdSm", re.compile(rb"ELi(64|128)ENS_10bfloat16_tEf")  # heads of 64 and 128 values
 _NOT_LLAMA = re.compile(rb"Sm90ELb[01]ELb[01]ELb1E|Sm80")  # a cap on the scores, GPUs before Hopper
 UNUSED = re.compile(r"(\.git|docs|examples|docker|tests|vendor/llama\.cpp/(docs|tests|benches|examples|media|"
                     r"tools/ui/tests|models/(?!ggml-vocab-(llama-|qwen2\.))))")
