@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -16,28 +17,24 @@ from models.planning.priors import CurveQuantity
 from models.specs import Architecture
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """One measured trial; not a Record, as there may be tens of thousands. Rates are a second, of the whole deployment;
     tokens are means of a request.
 
     values: latencies by the columns of `measurements` (`ttft_from_schedule_ms_p95`), ms. intervals: 95 %, of these and
-    of the two rates; an end is None where it is not known.
+    of requests_per_second; an end is None where it is not known.
     """
 
     trial_id: str
-    load: str
     concurrency: int | None = None
     request_rate: float | None = None
     requests_per_second: float | None = None
-    output_tokens_per_second: float | None = None
     input_tokens: float | None = None
     output_tokens: float | None = None
-    values: Mapping[str, float] = field(default_factory=dict)
-    intervals: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     trust: str = "ok"
     fatal: bool = False
-    measured_at: str = ""
+    values: Mapping[str, float] = MappingProxyType({})
+    intervals: Mapping[str, tuple[float | None, float | None]] = MappingProxyType({})
 
 
 class Machine(Record):
@@ -86,14 +83,16 @@ class Stack(Record):
         return self.variant or self.engine
 
 
-class Curve(Record):
-    """A setup under one workload: its points, by load, and the newest calibration as JSON by quantity."""
+@dataclass(frozen=True)
+class Curve:
+    """A setup under one workload: its points, by load, and the newest calibration as JSON by quantity. workload is a
+    label: the workload's name, and its scale when that is not 1."""
 
     stack: Stack
-    workload: str = Field(description="label: its name, and its scale when that is not 1")
+    workload: str
     workload_name: str
-    points: tuple[Point, ...]
-    fits_json: dict[CurveQuantity, str] = Field(default_factory=dict)
+    points: tuple[Point, ...] = ()
+    fits_json: Mapping[CurveQuantity, str] = field(default_factory=dict)
 
     def fit(self, quantity: CurveQuantity) -> Fit | None:
         """The calibrated curve; None where there is none."""
