@@ -10,14 +10,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from models.capabilities import Capability
 from models.choosing.evidence import Curve, Evidence, Machine, Observed, Point, PriceOf, Stack
 from models.choosing.question import Question
 from models.latencies import LATENCIES, STATISTICS
-from models.planning.priors import CurveQuantity
-from models.specs import Architecture
+from models.planning.points import CurveQuantity
 from warehouse import _schema, published
 from warehouse.published import Connection
 
@@ -45,15 +42,7 @@ def read(home: Path, model: str | None = None, workload: str | None = None, valu
             prices=tuple(PriceOf.model_validate(r) for r in _rows(con, _PRICES)),
             capabilities=tuple(Capability.model_validate(r) for r in _rows(con, _CAPABILITIES)),
             observed=tuple(Observed.model_validate(r) for r in _rows(con, _OBSERVED)),
-            shapes={r["name"]: shape for r in _rows(con, _SHAPES) if (shape := _shape(r))})
-
-
-def _shape(row: dict[str, Any]) -> Architecture | None:
-    """None where a model was stored without all of it."""
-    try:
-        return Architecture.model_validate({k: v for k, v in row.items() if k in Architecture.model_fields})
-    except ValidationError:
-        return None
+            shapes={r["name"]: r for r in _rows(con, _SHAPES)})
 
 
 def _empty(con: Connection, wanted: Sequence[str], names: Mapping[str, str]) -> Iterator[Curve]:
@@ -88,8 +77,8 @@ def _points(con: Connection, of: str, values: Sequence[str]) -> dict[tuple[str, 
 
     def point(row: Sequence[Any]) -> Point:
         known_ms = {name: ms for name, ms in zip(values, row[first:last], strict=True) if ms is not None}
-        return Point(*row[2:first], known_ms, dict(zip(kept, zip(row[last::2], row[last + 1::2], strict=True),
-                                                       strict=True)))
+        pairs = zip(row[last::2], row[last + 1::2], strict=True)
+        return Point._make((*row[2:first], known_ms, dict(zip(kept, pairs, strict=True))))
 
     return {key: tuple(map(point, rows)) for key, rows in groupby(found, key=itemgetter(0, 1))}
 

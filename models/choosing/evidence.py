@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from models.capabilities import Capability
 from models.identity import Record
-from models.planning.curves import Fit
-from models.planning.priors import CurveQuantity
-from models.specs import Architecture
+from models.planning.points import CurveQuantity
+
+if TYPE_CHECKING:
+    from models.planning.curves import Fit
+    from models.specs import Architecture
 
 
 class Point(NamedTuple):
@@ -141,11 +143,21 @@ class Evidence(Record):
     prices: tuple[PriceOf, ...] = ()
     capabilities: tuple[Capability, ...] = ()
     observed: tuple[Observed, ...] = ()
-    shapes: dict[str, Architecture] = Field(default_factory=dict, description="by model")
+    shapes: dict[str, dict[str, Any]] = Field(default_factory=dict, description="as stored, by model: see shape()")
 
     def machine(self, hardware_id: str) -> Machine:
         """The machine of a setup. Raises KeyError."""
         return self._machines[hardware_id]
+
+    def shape(self, model: str) -> Architecture | None:
+        """A model's shape; None where it was stored without all of it."""
+        from models.specs import Architecture  # an answer of what was measured asks no shape
+
+        known = {k: v for k, v in self.shapes.get(model, {}).items() if k in Architecture.model_fields}
+        try:
+            return Architecture.model_validate(known)
+        except ValidationError:
+            return None
 
     @cached_property
     def _machines(self) -> dict[str, Machine]:
@@ -158,4 +170,6 @@ class Evidence(Record):
 
 @lru_cache(4096)
 def _fit(text: str) -> Fit:
+    from models.planning.curves import Fit  # NumPy: who only reads evidence does not wait for it
+
     return Fit.model_validate_json(text)
