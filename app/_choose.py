@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,8 @@ from pydantic import ValidationError
 
 from app._render import dump, emit, number
 from models import slo
-from models.choosing.answer import Answer, Choice, Estimate, Figure
-from models.choosing.choose import choose
+from models.choosing.answer import Answer, Choice, Estimate, Figure, needed
 from models.choosing.evidence import Evidence
-from models.choosing.expected import needed
 from models.choosing.question import Question
 from models.choosing.sentence import money
 from models.choosing.traffic import labelled
@@ -48,7 +47,12 @@ def show(home: Path, options: Mapping[str, Any], how: Shown, here: Callable[[], 
         known = reader.query(home, "select distinct name from models order by name")["name"].to_list()
         raise UserError(f"--model: say which; measured are {', '.join(known) or 'none'}. A size such as 8B will do")
     name = options["workload"] if options["input_tokens"] is None else None
-    evidence = stored.read(home, options["model"], name and labelled(name), needed(_limits(options["limits"])))
+    columns = needed(_limits(options["limits"]))
+    with ThreadPoolExecutor(1) as pool:  # DuckDB reads for about as long as NumPy is imported
+        reading = pool.submit(stored.read, home, options["model"], name and labelled(name), columns)
+        from models.choosing.choose import choose
+
+        evidence = reading.result()
     question = asked(options, evidence, here, standard)
     answer = choose(question, evidence)
     if how.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import signal
 import sys
@@ -273,6 +274,7 @@ def _terminated(*_: object) -> NoReturn:
 def main() -> None:
     """Entry point: a person's mistake is one line and exit code 2, an engine's failure its story and exit code 1."""
     gc.set_threshold(50_000, 20, 50)  # commands are short and make many small objects
+    atexit.register(gc.freeze)  # which need not be looked through once more before all is let go
     signal.signal(signal.SIGTERM, _terminated)
     try:
         cli(standalone_mode=False)

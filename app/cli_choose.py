@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -46,6 +47,7 @@ def choose(guided: bool, everything: bool, as_json: bool, **options: Any) -> Non
       dyno choose --model synthetic-llama-110m --workload chat --concurrency 16 --guided
       dyno choose --model 8B --workload rag --rate 3 --needs structured_output --kl-max 0.01 --json
     """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some reads all that is installed
     from app import _choose
     from models.paths import warehouse
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import _streamlit
+from app import _streamlit, _warm
 from models.errors import DynoError
 from warehouse import published
 
@@ -45,6 +45,7 @@ class Asked(NamedTuple):
 
 def asked(tries: int) -> Iterator[Asked]:
     """Draws every page with empty caches and yields its questions, each the fastest of its tries; then the page."""
+    _warm.ready()
     for page, state in [*((page, {}) for page in PAGES), *STATES.items()]:
         best: dict[str, float] = {}
         for _ in range(tries):

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from models.specs import HardwareSpec, Price
+if TYPE_CHECKING:
+    from models.specs import HardwareSpec, Price
 
 SPOT = "spot"
 """The tier of instances that may be taken away: never used unless it is asked for."""
@@ -18,12 +17,16 @@ SPOT = "spot"
 
 @cache
 def _table() -> dict[str, Any]:
+    import yaml  # an answer of what was measured asks names() only
+
     table: dict[str, Any] = yaml.safe_load(resources.files("models").joinpath("data/prices.yaml").read_text())
     return table
 
 
 def catalogue() -> list[Price]:
     """Returns the bundled prices of accelerators, in US dollars for an hour of one."""
+    from models.specs import Price
+
     return [Price(hardware=row["match"], **{k: v for k, v in row.items() if k != "match"})
             for row in _table()["accelerators"]]
 
@@ -37,6 +40,8 @@ def bundled(hardware: HardwareSpec) -> list[Price]:
         return applying(catalogue(), hardware)
     if not hardware.cores:
         return []
+    from models.specs import Price
+
     cpu = _table()["cpu"]
     return [Price(hardware=hardware.name, price_usd_per_hour=round(cpu["price_usd_per_core_hour"] * hardware.cores, 6),
                   tier=cpu["tier"], date=cpu["date"], source=cpu["source"])]

@@ -13,8 +13,8 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from models.errors import UserError
+from models.identity import Record
 from models.latencies import LATENCIES, STATISTICS, inter_token, latencies
-from models.specs import Record
 
 if TYPE_CHECKING:
     import polars as pl

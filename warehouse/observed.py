@@ -1,14 +1,20 @@
-"""What engines were seen to do, over all trials: worked out once for each snapshot."""
+"""What is worked out once for each snapshot: what engines were seen to do, and what a question about stacks reads."""
 
 from __future__ import annotations
 
 import duckdb
 
+from warehouse import _schema
+
+EVIDENCE = "0020_evidence"
+"""The step that makes what warehouse.evidence reads."""
+
 
 def refresh(con: duckdb.DuckDBPyConnection) -> None:
-    """Makes the rows of `observed` anew."""
+    """Makes the rows of `observed` anew, and the tables that questions about stacks read."""
     found = " union all ".join(f"select * from ({sql})" for sql in _SEEN)  # noqa: S608
-    con.execute(f"begin; delete from observed; insert into observed by name {found}; commit")  # noqa: S608
+    con.execute(f"begin; delete from observed; insert into observed by name {found}; "  # noqa: S608
+                f"{dict(_schema.steps('migrations'))[EVIDENCE]}; commit")
 
 
 _ANSWERS = """

@@ -12,7 +12,6 @@ import math
 import os
 import re
 import socket
-import ssl
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -128,6 +127,8 @@ def connect(where: Path) -> Iterator[Served]:
 @functools.cache
 def _client() -> duckdb.DuckDBPyConnection:
     """One for the process: to load its extensions takes half a second."""
+    import ssl  # here and below: most warehouses are files
+
     con = duckdb.connect(":memory:")
     load(con, "httpfs", "quack")
     con.execute("set global enable_server_cert_verification = true")
@@ -140,6 +141,8 @@ def _client() -> duckdb.DuckDBPyConnection:
 def _reach(at: Address, _period: int) -> None:
     """Finds out, every so often, whether somebody listens there and speaks TLS as expected: DuckDB itself waits for
     ever for one that does not. Raises WarehouseError."""
+    import ssl
+
     try:
         with socket.create_connection((at.host.strip("[]"), at.port), timeout=ANSWER_S) as connection:
             if at.tls:

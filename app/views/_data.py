@@ -9,10 +9,9 @@ import polars as pl
 import streamlit as st
 
 from models import paths
-from models.choosing.answer import Answer
+from models.choosing.answer import Answer, needed
 from models.choosing.choose import choose
 from models.choosing.evidence import Evidence
-from models.choosing.expected import needed
 from models.choosing.question import Question
 from models.choosing.traffic import labelled
 from models.errors import DynoError

@@ -15,7 +15,7 @@ from warehouse.launches import launches as launches_read
 
 def shape(model: str) -> Architecture | None:
     """A model's shape, where it is known."""
-    return _data.evidence(model).shapes.get(model)
+    return _data.evidence(model).shape(model)
 
 
 def predictions(scope: tuple[str, str, str]) -> pl.DataFrame:

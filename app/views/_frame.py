@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import polars as pl
@@ -25,9 +25,7 @@ def table(frame: pl.DataFrame, key: str, muted: Sequence[bool] | None = None, lo
     `lower` and `higher` name the columns whose best value is marked, among the rows of `among`. `faint` says which
     cells of a column are greyed.
     """
-    style = _styled(frame, muted, lower, higher, among)
-    for column, cells in (faint or {}).items():
-        style = style.apply(lambda _, grey=cells: [MUTED_STYLE if g else "" for g in grey], subset=[column])
+    style = _styled(frame, muted, lower, higher, among, faint or {})
     config = {c: st.column_config.TextColumn(width=w) for c, w in WIDTHS.items() if c in frame.columns}
     if not select:
         st.dataframe(style, hide_index=True, key=f"table {key}", height=height, column_config=config,
@@ -41,16 +39,21 @@ def table(frame: pl.DataFrame, key: str, muted: Sequence[bool] | None = None, lo
 
 
 def _styled(frame: pl.DataFrame, muted: Sequence[bool] | None, lower: Sequence[str], higher: Sequence[str],
-            among: Sequence[bool] | None) -> Any:
-    """The frame with its digits, greys and best values; pandas' Styler is what Streamlit's tables understand."""
-    data = frame.to_pandas()
+            among: Sequence[bool] | None, faint: Mapping[str, Sequence[bool]]) -> Any:
+    """The frame with its digits, greys and best values; pandas' Styler is what Streamlit's tables understand. Words
+    alone stay as they are: a Styler takes a second a few thousand rows."""
     numeric = [c for c in frame.columns if frame.schema[c].is_numeric()]
+    if not (numeric or muted or faint):
+        return frame
+    data = frame.to_pandas()
     style = data.style.format(shown, subset=numeric)
     if muted is not None:
         style = style.apply(lambda row: [MUTED_STYLE if muted[int(str(row.name))] else ""] * len(row), axis=1)
     candidates = list(among) if among is not None else [True] * frame.height
     for column in (*lower, *higher):
         style = style.apply(_best, subset=[column], candidates=candidates, low=column in lower)
+    for column, cells in faint.items():
+        style = style.apply(lambda _, grey=cells: [MUTED_STYLE if g else "" for g in grey], subset=[column])
     return style
 
 
@@ -70,15 +73,20 @@ def typical(rows: pl.DataFrame) -> pl.DataFrame:
     return ranked.filter(pl.col("place") == (pl.col("repeats") - 1) // 2).drop("place")
 
 
-def download(frame: pl.DataFrame, name: str, parquet: bool = False, label: str = "CSV") -> None:
-    """Buttons that download a frame whole, not only what is shown."""
-    flat = frame.with_columns(pl.col(c).cast(pl.List(pl.String)).list.join(" ") for c, t in frame.schema.items()
-                              if isinstance(t, pl.List))
-    st.download_button(label, flat.write_csv, f"dyno-{name}.csv", "text/csv", key=f"csv {name}", type="tertiary",
+def download(frame: pl.DataFrame | Callable[[], pl.DataFrame], name: str, parquet: bool = False, label: str = "CSV",
+             ) -> None:
+    """Buttons that download a frame whole, not only what is shown; made when it is asked for."""
+    made = frame if callable(frame) else lambda: frame
+    st.download_button(label, lambda: _csv(made()), f"dyno-{name}.csv", "text/csv", key=f"csv {name}", type="tertiary",
                        on_click="ignore", help="download the data shown here, every column")
     if parquet:
-        st.download_button("Parquet", lambda: _parquet(frame), f"dyno-{name}.parquet", "application/octet-stream",
+        st.download_button("Parquet", lambda: _parquet(made()), f"dyno-{name}.parquet", "application/octet-stream",
                            key=f"parquet {name}", type="tertiary", on_click="ignore")
+
+
+def _csv(frame: pl.DataFrame) -> str:
+    return frame.with_columns(pl.col(c).cast(pl.List(pl.String)).list.join(" ") for c, t in frame.schema.items()
+                              if isinstance(t, pl.List)).write_csv()
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

@@ -30,7 +30,7 @@ def draw(answer: Answer) -> None:
                    "instant a request was meant to be sent. Cheaper: how likely it really is cheaper than the "
                    "next row.")
         st.space("stretch")
-        _frame.download(_flat(answer, shown), "choose")
+        _frame.download(lambda: _flat(answer, shown), "choose")
     one = answer.ranked[picked or 0]
     left, right = st.columns(2, gap="medium")
     with left:

@@ -155,6 +155,6 @@ def _whole(found: _data.Answered) -> None:
         st.caption(f"Answered from {_style.count(found.points, 'measured point')} of {curves}. The address of "
                    "this page holds the question.")
         st.space("stretch")
-        st.download_button("Answer as JSON", answer.model_dump_json(indent=1),
+        st.download_button("Answer as JSON", lambda: answer.model_dump_json(indent=1),
                            "dyno-answer.json", "application/json", key="answer json", type="tertiary",
                            on_click="ignore")

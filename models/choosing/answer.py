@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -9,10 +10,14 @@ from pydantic import Field
 from models.choosing.evidence import Machine, PriceOf, Stack
 from models.choosing.question import Question
 from models.identity import Record
+from models.slo import Limit
 
 Basis = Literal["measured", "interpolated", "extrapolated", "formula"]
 BASES: tuple[Basis, ...] = ("measured", "interpolated", "extrapolated", "formula")
 """From the surest to the least sure."""
+SHOWN = ("ttft_from_schedule_ms_p50", "ttft_from_schedule_ms_p95", "tpot_ms_p50", "tpot_ms_p95",
+         "e2e_from_schedule_ms_p95")
+"""Latencies that an answer names beside those of the limits."""
 
 
 class Figure(Record):
@@ -120,3 +125,10 @@ class Answer(Record):
     def best(self) -> Choice | None:
         """The first of the ranked; None where nothing measured fits."""
         return self.ranked[0] if self.ranked else None
+
+
+def needed(limits: Sequence[Limit]) -> tuple[str, ...]:
+    """Columns of latencies that an answer needs: of the limits, those shown, and the means that lengths are carried
+    over by."""
+    names = dict.fromkeys([*(x.column for x in limits), *SHOWN])
+    return tuple(names | dict.fromkeys(f"{name.rpartition('_')[0]}_mean" for name in names))

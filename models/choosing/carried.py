@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from models.choosing.answer import Figure
 from models.choosing.evidence import Curve
 from models.choosing.levels import Z_90, Z_95, Level, before_break
-from models.planning.capacity import LoadPoint, largest_concurrency
+from models.planning.capacity import largest_concurrency
 from models.planning.priors import CurveQuantity
 from models.slo import Limit
 
@@ -27,6 +28,13 @@ class Carried:
     users: float | None
     spread: float
     output_tokens: float
+
+
+class _Loaded(NamedTuple):
+    """As models.planning.capacity takes it."""
+
+    concurrency: float
+    values: Mapping[str, float]
 
 
 def measured(levels: Sequence[Level], limits: Sequence[Limit], closed_only: bool = False) -> Carried | None:
@@ -73,7 +81,8 @@ def users_within(levels: Sequence[Level], limits: Sequence[Limit]) -> float | No
     closed = [x for x in levels if x.users]
     if len(closed) < 2 or any(x.column not in one.values for x in limits for one in closed):
         return None
-    users, reached = largest_concurrency([_load_point(x, limits) for x in closed], limits)
+    seen = [_Loaded(x.users or 1.0, {one.metric: x.values[one.column] for one in limits}) for x in closed]
+    users, reached = largest_concurrency(seen, limits)
     return users if reached and users else None
 
 
@@ -81,13 +90,6 @@ def _error(curve: Curve, limit: Limit) -> float:
     fits = [fit for q in curves_of(limit.latency) if (fit := curve.fit(q))]
     return min(0.5, max((fit.error if fit.error is not None else CURVE_ERROR_UNKNOWN for fit in fits),
                         default=CURVE_ERROR_UNKNOWN))
-
-
-def _load_point(one: Level, limits: Sequence[Limit]) -> LoadPoint:
-    """As models.planning.capacity takes it; the means are not used there."""
-    return LoadPoint(concurrency=one.users or 1.0, requests_per_second=one.requests_per_second,
-                     output_tokens=one.output_tokens, output_tokens_per_second=1.0, ttft_ms=1.0, tpot_ms=1.0,
-                     e2e_ms=1.0, values={x.metric: one.values[x.column] for x in limits})
 
 
 def rate_at(users: float, levels: Sequence[Level]) -> float:

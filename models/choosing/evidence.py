@@ -5,39 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from models.capabilities import Capability
 from models.identity import Record
-from models.planning.curves import Fit
-from models.planning.priors import CurveQuantity
-from models.specs import Architecture
+from models.planning.points import CurveQuantity
+
+if TYPE_CHECKING:
+    from models.planning.curves import Fit
+    from models.specs import Architecture
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """One measured trial; not a Record, as there may be tens of thousands. Rates are a second, of the whole deployment;
     tokens are means of a request.
 
     values: latencies by the columns of `measurements` (`ttft_from_schedule_ms_p95`), ms. intervals: 95 %, of these and
-    of the two rates; an end is None where it is not known.
+    of requests_per_second; an end is None where it is not known.
     """
 
     trial_id: str
-    load: str
     concurrency: int | None = None
     request_rate: float | None = None
     requests_per_second: float | None = None
-    output_tokens_per_second: float | None = None
     input_tokens: float | None = None
     output_tokens: float | None = None
-    values: Mapping[str, float] = field(default_factory=dict)
-    intervals: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     trust: str = "ok"
     fatal: bool = False
-    measured_at: str = ""
+    values: Mapping[str, float] = MappingProxyType({})
+    intervals: Mapping[str, tuple[float | None, float | None]] = MappingProxyType({})
 
 
 class Machine(Record):
@@ -86,14 +85,16 @@ class Stack(Record):
         return self.variant or self.engine
 
 
-class Curve(Record):
-    """A setup under one workload: its points, by load, and the newest calibration as JSON by quantity."""
+@dataclass(frozen=True)
+class Curve:
+    """A setup under one workload: its points, by load, and the newest calibration as JSON by quantity. workload is a
+    label: the workload's name, and its scale when that is not 1."""
 
     stack: Stack
-    workload: str = Field(description="label: its name, and its scale when that is not 1")
+    workload: str
     workload_name: str
-    points: tuple[Point, ...]
-    fits_json: dict[CurveQuantity, str] = Field(default_factory=dict)
+    points: tuple[Point, ...] = ()
+    fits_json: Mapping[CurveQuantity, str] = field(default_factory=dict)
 
     def fit(self, quantity: CurveQuantity) -> Fit | None:
         """The calibrated curve; None where there is none."""
@@ -142,11 +143,21 @@ class Evidence(Record):
     prices: tuple[PriceOf, ...] = ()
     capabilities: tuple[Capability, ...] = ()
     observed: tuple[Observed, ...] = ()
-    shapes: dict[str, Architecture] = Field(default_factory=dict, description="by model")
+    shapes: dict[str, dict[str, Any]] = Field(default_factory=dict, description="as stored, by model: see shape()")
 
     def machine(self, hardware_id: str) -> Machine:
         """The machine of a setup. Raises KeyError."""
         return self._machines[hardware_id]
+
+    def shape(self, model: str) -> Architecture | None:
+        """A model's shape; None where it was stored without all of it."""
+        from models.specs import Architecture  # an answer of what was measured asks no shape
+
+        known = {k: v for k, v in self.shapes.get(model, {}).items() if k in Architecture.model_fields}
+        try:
+            return Architecture.model_validate(known)
+        except ValidationError:
+            return None
 
     @cached_property
     def _machines(self) -> dict[str, Machine]:
@@ -159,4 +170,6 @@ class Evidence(Record):
 
 @lru_cache(4096)
 def _fit(text: str) -> Fit:
+    from models.planning.curves import Fit  # NumPy: who only reads evidence does not wait for it
+
     return Fit.model_validate_json(text)

@@ -7,30 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from models.choosing.answer import Basis, Figure
+from models.choosing.answer import SHOWN, Basis, Figure
 from models.choosing.carried import curves_of, line
 from models.choosing.evidence import Curve
 from models.choosing.levels import Level
-from models.planning.points import Prediction
-from models.planning.priors import CurveQuantity
+from models.planning.points import CurveQuantity, Prediction
 from models.slo import Limit
 
 SAME = 0.03
 """Loads this near, relatively, are the same level."""
-SHOWN = ("ttft_from_schedule_ms_p50", "ttft_from_schedule_ms_p95", "tpot_ms_p50", "tpot_ms_p95",
-         "e2e_from_schedule_ms_p95")
-"""Latencies that an answer names beside those of the limits."""
 Shape = Mapping[CurveQuantity, Sequence[Prediction]]
 LATENCIES: tuple[CurveQuantity, ...] = ("ttft", "tpot")
 BETWEEN = 24
 """Places between two levels at which a curve is looked at."""
-
-
-def needed(limits: Sequence[Limit]) -> tuple[str, ...]:
-    """Columns of latencies that an answer needs: of the limits, those shown, and the means that lengths are carried
-    over by."""
-    names = dict.fromkeys([*(x.column for x in limits), *SHOWN])
-    return tuple(names | dict.fromkeys(f"{name.rpartition('_')[0]}_mean" for name in names))
 
 
 def expected(curve: Curve, levels: Sequence[Level], limits: Sequence[Limit], rate: float,

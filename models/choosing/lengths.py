@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from models.choosing.answer import Basis
 from models.choosing.evidence import Curve
@@ -41,7 +42,7 @@ def carried_over(curves: Sequence[Curve], label: str, input_tokens: float | None
     for one in near_levels:
         there = {q: transfer(mixes[q], input_tokens, output_tokens, one.users or 1.0) for q in QUANTITIES}
         out.append(_level(one, there, input_tokens, output_tokens, ids, how))
-    return near.model_copy(update={"workload": label, "fits_json": {}}), out
+    return replace(near, workload=label, fits_json={}), out
 
 
 def _mean(found: Sequence[Level]) -> tuple[float, float]:

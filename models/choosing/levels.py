@@ -58,26 +58,29 @@ def levels(curve: Curve) -> list[Level]:
 
 
 def _level(points: Sequence[Point]) -> Level:
-    first, alone = points[0], len(points) == 1
-    rates = [p.requests_per_second for p in points if p.requests_per_second]
-    names = {name for p in points for name in p.values}
-    return Level(
-        users=first.concurrency, rate=first.request_rate, requests_per_second=statistics.median(rates),
-        input_tokens=statistics.median([p.input_tokens or 0.0 for p in points]),
-        output_tokens=statistics.median([p.output_tokens for p in points if p.output_tokens]),
-        values=first.values if alone else {
-            n: statistics.median([p.values[n] for p in points if n in p.values]) for n in names},
-        intervals=first.intervals if alone else {},
-        spread=_spread(rates, [p.intervals.get("requests_per_second") for p in points]),
-        trial_ids=tuple(p.trial_id for p in points))
+    first = points[0]
+    if len(points) == 1:
+        rate, intervals = first.requests_per_second or 0.0, first.intervals
+        inputs, outputs, values = first.input_tokens or 0.0, first.output_tokens or 0.0, first.values
+        spread = _of_interval(rate, intervals.get("requests_per_second"))
+    else:
+        rates = [p.requests_per_second for p in points if p.requests_per_second]
+        rate, intervals = statistics.median(rates), {}
+        inputs = statistics.median([p.input_tokens or 0.0 for p in points])
+        outputs = statistics.median([p.output_tokens for p in points if p.output_tokens])
+        values = {n: statistics.median([p.values[n] for p in points if n in p.values])
+                  for n in {name for p in points for name in p.values}}
+        spread = _spread(rates, [p.intervals.get("requests_per_second") for p in points])
+    return Level(users=first.concurrency, rate=first.request_rate, requests_per_second=rate, input_tokens=inputs,
+                 output_tokens=outputs, values=values, intervals=intervals, spread=spread,
+                 trial_ids=tuple(p.trial_id for p in points))
 
 
 def _spread(rates: Sequence[float], intervals: Sequence[Interval | None]) -> float:
-    """Of one trial from its interval; of repeats the mean of these, or what they show between them, over √n."""
+    """Of repeats: the mean of what their intervals say, or what they show between them, over √n."""
     own = [_of_interval(rate, interval) for rate, interval in zip(rates, intervals, strict=True)]
     within = math.sqrt(sum(s * s for s in own) / len(own))
-    between = statistics.stdev(map(math.log, rates)) if len(rates) > 1 else 0.0
-    return max(within, between) / math.sqrt(len(own))
+    return max(within, statistics.stdev(map(math.log, rates))) / math.sqrt(len(own))
 
 
 def _of_interval(rate: float, interval: Interval | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -75,8 +76,7 @@ class Question(Record):
     @property
     def parameters(self) -> float | None:
         """The size asked for: 8e9 of `8B`; None where a model is named."""
-        found = _SIZE.fullmatch(self.model.strip())
-        return float(found[1]) * (1e9 if found[2].lower() == "b" else 1e6) if found else None
+        return _size(self.model)
 
     def means(self, model: str, parameters: int | None) -> bool:
         """Whether a model of that name and size is the one asked for: by its name (its owner may be left out), or by
@@ -85,3 +85,9 @@ class Question(Record):
             return parameters is not None and 0.75 * size <= parameters <= 1.25 * size
         wanted, name = self.model.strip().lower(), model.lower()
         return wanted == name or ("/" not in wanted and wanted == name.rpartition("/")[2])
+
+
+@lru_cache(256)
+def _size(model: str) -> float | None:
+    found = _SIZE.fullmatch(model.strip())
+    return float(found[1]) * (1e9 if found[2].lower() == "b" else 1e6) if found else None

@@ -102,26 +102,18 @@ def _one(stack: Stack, speaks: _Speaks, price: PriceOf | None, question: Questio
         return None
     curve, levels = speaks
     load_asked = question.request_rate is not None or question.concurrency is not None
-    key = stack.setup_id, curve.workload, question.limits, question.concurrency is None, load_asked
-    capacity, users = known.once(key, lambda: _within(curve, levels, question, load_asked))
+    key = stack.setup_id, curve.workload, question.limits, question.concurrency is None
+    capacity = known.once(key, lambda: carry.measured(levels, question.bounds, question.concurrency is not None))
     if capacity is None:
         return None
-    count = needed(question, capacity.capacity.value, capacity.users)
-    fewest = count
+    fewest = count = needed(question, capacity.capacity.value, capacity.users)
+    users = None
+    if load_asked and count > 1 + question.down and "throughput" in curve.fits_json:
+        users = known.once(("users", *key), lambda: carry.users_within(levels, question.bounds))
     if users is not None:  # with what it would carry where it just breaks a limit
         most = max(capacity.capacity.value, carry.rate_at(users, levels) * MORE)
         fewest = min(count, needed(question, most, max(users, capacity.users or 0.0)))
     return Usable(stack, curve, levels, price, capacity, count, fewest)
-
-
-def _within(curve: Curve, levels: Sequence[Level], question: Question, load_asked: bool,
-            ) -> tuple[Carried | None, float | None]:
-    """What it carries within the limits, and, where a calibrated curve may say more, at how many users it breaks one by
-    straight lines between levels."""
-    capacity = carry.measured(levels, question.bounds, closed_only=question.concurrency is not None)
-    if capacity is None or not load_asked or "throughput" not in curve.fits_json:
-        return capacity, None
-    return capacity, carry.users_within(levels, question.bounds)
 
 
 def _excluded(stack: Stack, speaks: _Speaks, price: PriceOf | None, question: Question, evidence: Evidence) -> Excluded:

@@ -35,8 +35,8 @@ HOW = ("roofline at fixed shares of the data sheet's peaks, 16-bit weights, no q
 
 def shape_of(question: Question, evidence: Evidence) -> tuple[str, Architecture] | None:
     """A model that is meant, and its shape: of what was measured, else of those known without a network."""
-    for name, shape in evidence.shapes.items():
-        if question.means(name, shape.parameters):
+    for name in evidence.shapes:
+        if (shape := evidence.shape(name)) and question.means(name, shape.parameters):
             return name, shape
     if question.parameters is None:
         shape_known = catalogue.shape(question.model)

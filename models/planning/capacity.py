@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Protocol
 
 from pydantic import Field
 
@@ -80,7 +81,19 @@ def merged(points: Sequence[LoadPoint]) -> list[LoadPoint]:
     return found
 
 
-def largest_concurrency(points: Sequence[LoadPoint], limits: Sequence[Limit]) -> tuple[float, bool]:
+class Loaded(Protocol):
+    """As much of a LoadPoint as limits are compared with."""
+
+    @property
+    def concurrency(self) -> float:
+        """Users at once."""
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """By metric."""
+
+
+def largest_concurrency(points: Sequence[Loaded], limits: Sequence[Limit]) -> tuple[float, bool]:
     """Returns how many users at once keep every limit, and whether a limit was reached (else: the most measured).
 
     points: one a concurrency, ascending. Between two, a metric goes along a straight line of logarithms; it counts as

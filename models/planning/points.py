@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field
 
 from models.identity import Record
+
+CurveQuantity = Literal["tpot", "throughput", "ttft"]
 
 
 class CurvePoint(Record):

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
+from models.planning.points import CurveQuantity as CurveQuantity
 from models.planning.shapes import GRID, SCALES, Array, Prior, log_likelihood
-
-CurveQuantity = Literal["tpot", "throughput", "ttft"]
 
 SHIPPED: dict[CurveQuantity, Prior] = {
     "tpot": Prior((0.754, 0.189), (2.83, 0.954), 0.427, (-2.44, 0.639), 2.0, 0.02,

@@ -7,7 +7,6 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import yaml
 from pydantic import Field, field_validator
 
 from models.errors import UserError
@@ -44,6 +43,8 @@ class Profile(Record):
 @cache
 def named() -> dict[str, Profile]:
     """Returns the bundled profiles by name (models/data/profiles.yaml, each with its source)."""
+    import yaml  # most answers ask no day's load
+
     table: dict[str, Any] = yaml.safe_load(resources.files("models").joinpath("data/profiles.yaml").read_text())
     return {name: Profile(name=name, **row) for name, row in table.items()}
 

@@ -25,8 +25,8 @@ def at(users: int, alone_ms: float, each_ms: float, inputs: float, outputs: floa
     values = {"ttft_from_schedule_ms_mean": ttft, "ttft_from_schedule_ms_p95": 1.5 * ttft, "tpot_ms_mean": tpot,
               "tpot_ms_p95": 1.25 * tpot, "ttft_ms_mean": ttft}
     wide = per_second * (1 - spread), per_second * (1 + spread)
-    return Point(trial_id=trial, load=f"{users} at once", concurrency=None if rate else users, request_rate=rate,
-                 requests_per_second=per_second, output_tokens_per_second=per_second * outputs, input_tokens=inputs,
+    return Point(trial_id=trial, concurrency=None if rate else users, request_rate=rate,
+                 requests_per_second=per_second, input_tokens=inputs,
                  output_tokens=outputs, values=values, fatal=fatal, trust="engine_died" if fatal else "ok",
                  intervals={"requests_per_second": wide})
 
@@ -35,7 +35,7 @@ def curve(of: Stack, users: tuple[int, ...] = (1, 4, 16), alone_ms: float = 10.0
           inputs: float = 200.0, outputs: float = 50.0, workload: str = "chat", fitted: bool = True) -> Curve:
     points = tuple(at(c, alone_ms, each_ms, inputs, outputs, f"{of.quantization}-{workload}-{c}") for c in users)
     made = [point(p.concurrency or 1, p.values["ttft_ms_mean"], p.values["tpot_ms_mean"], outputs,
-                  p.output_tokens_per_second) for p in points]
+                  (p.requests_per_second or 0.0) * outputs) for p in points]
     fits = {q: curves.fit(made, q).model_dump_json() for q in QUANTITIES} if fitted else {}
     return Curve(stack=of, workload=workload, workload_name=workload, points=points, fits_json=fits)
 

@@ -72,8 +72,8 @@ def test_expected_latencies_are_those_of_the_load_of_one_instance() -> None:
 
 def test_a_luckier_level_beyond_one_that_breaks_a_limit_does_not_count() -> None:
     curve = made.curve(made.stack("F16"), fitted=False)
-    slow = replace(curve.points[1], values=curve.points[1].values | {"tpot_ms_p95": 900.0})
-    seen = made.evidence(curve.model_copy(update={"points": (curve.points[0], slow, curve.points[2])}))
+    slow = curve.points[1]._replace(values=curve.points[1].values | {"tpot_ms_p95": 900.0})
+    seen = made.evidence(replace(curve, points=(curve.points[0], slow, curve.points[2])))
     best = choose(ask(seen, "tpot_ms_p95<=100"), seen).best
     assert best is not None and best.users == 1
 
@@ -82,11 +82,11 @@ def test_fatal_points_are_no_evidence_and_repeats_are_their_median() -> None:
     stack = made.stack("F16")
     points = [made.at(4, alone, 1.0, 200, 50, name) for alone, name in ((10.0, "a"), (12.0, "b"), (30.0, "c"))]
     points.append(made.at(4, 0.1, 0.0, 200, 50, "d", fatal=True))
-    seen = made.evidence(made.curve(stack, fitted=False).model_copy(update={"points": tuple(points)}))
+    seen = made.evidence(replace(made.curve(stack, fitted=False), points=tuple(points)))
     best = choose(ask(seen), seen).best
     assert best is not None and best.capacity.value == points[1].requests_per_second
     assert set(best.trial_ids) == {"a", "b", "c"}
-    dead = made.evidence(made.curve(stack).model_copy(update={"points": tuple(points[3:])}))
+    dead = made.evidence(replace(made.curve(stack), points=tuple(points[3:])))
     answer = choose(ask(dead), dead)
     assert answer.best is None and answer.excluded[0].kind == "verdict" and "engine_died" in answer.excluded[0].reason
 
