@@ -51,7 +51,8 @@ def _table(workload: str, rows: list[dict[str, Any]], limits: tuple[slo.Limit, .
     click.echo(f"\n{workload} · {inputs} tokens in, {outputs} out (means) · limits "
                + ", ".join(str(limit) for limit in limits))
     trust = ("trust", lambda r: str(r["trust"]) + _missed(r, limits))
-    emit(rows, (*MEASUREMENT[:-1], trust), as_json=False, spare=SPARE[2:])
+    options = (("options", _options),) if any(map(_options, rows)) else ()
+    emit(rows, (*MEASUREMENT[:3], *options, *MEASUREMENT[3:-1], trust), as_json=False, spare=SPARE[2:])
     click.echo(_sentence(rows, answer))
 
 
@@ -81,7 +82,13 @@ def _sentence(rows: list[dict[str, Any]], answer: Answer) -> str:
 def _setup(row: Row) -> str:
     slots = row["max_sequences"]
     tail = f", {slots} slot{'s' if slots != 1 else ''}" if slots else ""
-    return f"{row['variant'] or row['engine']}, {row['quantization']}{tail}"
+    options = _options(row)
+    return f"{row['variant'] or row['engine']}, {row['quantization']}{tail}{', ' if options else ''}{options}"
+
+
+def _options(row: Row) -> str:
+    """What was asked for beside dyno's own."""
+    return " ".join(row["extra_args"] or ())
 
 
 def _load(row: Row) -> str:

@@ -1,8 +1,8 @@
 """Planned against measured on this machine: python -m bench.planning [--home FOLDER] [--fit 1,4,8,16] [--json]
 
-Measures bench/planning.yaml by `dyno evaluate` (minutes, once in a home; leave the machine alone meanwhile), fits the
-curve of each setup and workload on some load levels and predicts the others, then predicts the middle mix of lengths
-from the two around it.
+Measures bench/planning.yaml and planning_larger.yaml by `dyno evaluate` (an hour, once in a home; leave the machine
+alone meanwhile), fits the curve of each setup and workload on some load levels and predicts the others, then predicts
+the middle mix of lengths from the two around it.
 """
 
 from __future__ import annotations
@@ -26,27 +26,30 @@ from models.planning.points import merged, point
 from models.planning.transfer import Mix, transfer
 from warehouse import reader
 
-EXPERIMENT = Path(__file__).with_suffix(".yaml")
+EXPERIMENTS = (Path(__file__).with_suffix(".yaml"), Path(__file__).with_name("planning_larger.yaml"))
 UNSEEN, TRANSFER = 5.0, 12.0
 """Per cent of throughput that predictions may miss on average: at an unseen concurrency, at an unseen mix."""
 
 
 def measure(home: Path) -> None:
     """Raises CalledProcessError when a point could not be measured."""
-    subprocess.run([sys.executable, "-m", "app", "evaluate", str(EXPERIMENT)], check=True, stdout=subprocess.DEVNULL,
-                   env=os.environ | {"DYNO_HOME": str(home)})
+    for experiment in EXPERIMENTS:
+        subprocess.run([sys.executable, "-m", "app", "evaluate", str(experiment)], check=True,
+                       stdout=subprocess.DEVNULL, env=os.environ | {"DYNO_HOME": str(home)})
 
 
 def lines(home: Path, fitted_on: Sequence[float]) -> Iterator[Line]:
-    """The marks of unseen concurrencies and of an unseen mix, by engine."""
+    """The marks of unseen concurrencies and of an unseen mix, by engine and model."""
     rows = reader.query(home, "from measurements where workload_name = 'chat' and not fatal").to_dicts()
-    for engine in dict.fromkeys(r["variant"] or r["engine"] for r in rows):
-        known = [_Curve(w, [r for r in rows if r["workload"] == w and (r["variant"] or r["engine"]) == engine])
-                 for w in dict.fromkeys(r["workload"] for r in rows)]
+    for engine in dict.fromkeys(map(_of, rows)):
+        mine = [r for r in rows if _of(r) == engine]
+        known = [_Curve(w, [r for r in mine if r["workload"] == w]) for w in dict.fromkeys(r["workload"] for r in mine)]
         known.sort(key=lambda one: one.input_tokens)
         off = [percent for one in known for percent in one.unseen(fitted_on)]
         yield at_most(engine, "throughput at unseen concurrencies, mean % off", float(np.mean(off)), UNSEEN)
         yield Line(engine, "… worst % off", max(off), note=f"{len(off)} points; fitted on {len(fitted_on)} a curve")
+        if len(known) < 3:
+            continue
         middle, around = known[1], (known[0], known[2])
         mixes = [Mix(input_tokens=one.input_tokens, output_tokens=one.output_tokens, fit=one.fit(fitted_on))
                  for one in around]
@@ -55,6 +58,10 @@ def lines(home: Path, fitted_on: Sequence[float]) -> Iterator[Line]:
         yield at_most(engine, "throughput at an unseen mix, mean % off", float(np.mean(off)), TRANSFER)
         yield Line(engine, "… worst % off", max(off), note=f"{middle.workload}, from "
                    + " and ".join(one.workload for one in around))
+
+
+def _of(row: dict[str, Any]) -> str:
+    return f"{row['variant'] or row['engine']}, {row['model'].removeprefix('synthetic-llama-')}"
 
 
 class _Curve:

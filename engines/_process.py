@@ -17,13 +17,13 @@ from pathlib import Path
 import psutil
 
 from engines import _ports, _running
+from models import secrets
 from models.errors import LaunchFailed
 
 GRACE_S = 4.0
 """Seconds between SIGTERM and SIGKILL."""
 _SUPERVISOR = Path(__file__).with_name("_supervisor.py")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
-_SECRET_OPTION = re.compile(r"-(.*[-_])?(key|token|secret|password)", re.IGNORECASE)
 
 
 @contextlib.contextmanager
@@ -200,7 +200,7 @@ def redacted_argv(argv: Sequence[str]) -> tuple[str, ...]:
     hide = False
     for word in argv:
         option, equals, _ = word.partition("=")
-        named = bool(_SECRET_OPTION.fullmatch(option))
+        named = bool(secrets.OPTION.fullmatch(option))
         words.append("***" if hide else f"{option}=***" if named and equals else word)
         hide = named and not equals
     return tuple(words)

@@ -10,12 +10,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from models import slo
+from models import secrets, slo
 from models.errors import DynoError, ExperimentError, Unsupported, UserError
 from models.specs import Batching, EngineSpec, HardwareSpec, Load, ModelSpec, Record, Setup, Trial, Workload
 
@@ -35,8 +35,8 @@ class EngineEntry(Record):
     path: str | None = None
     image: str | None = None
     url: str | None = None
-    extra_args: tuple[str, ...] = ()
-    environment: dict[str, str] = Field(default_factory=dict)
+    extra_args: Annotated[tuple[str, ...], AfterValidator(secrets.refuse_options)] = ()
+    environment: Annotated[dict[str, str], AfterValidator(secrets.refuse_variables)] = Field(default_factory=dict)
     quantizations: tuple[str, ...] | None = None
     kv_types: tuple[str, ...] | None = None
     batching: tuple[Batching, ...] | None = None

@@ -22,8 +22,7 @@ def main(kind: str) -> None:
         hf_checkpoint(model, "BF16", told)
     else:
         print(_llama_build.toolchain(cuda=True, progress=told))
-        for quantization in ("Q8_0", "Q4_K_M", "F16"):
-            _checkpoints.checkpoint(model, quantization, told)
+        _checkpoints.checkpoint(model, "Q8_0", told)
     print(f"{time.monotonic() - begun:6.1f} s  {kind} ready", flush=True)
 
 

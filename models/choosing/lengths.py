@@ -30,7 +30,7 @@ def carried_over(curves: Sequence[Curve], label: str, input_tokens: float | None
     if len(usable) < 2:
         return (f"was not measured with {label}, only with {measured}; carrying lengths over takes two workloads with"
                 " two load levels each")
-    from models.planning.transfer import Mix, transfer  # SciPy takes long to import, and most answers need none of it
+    from models.planning.transfer import Mix, transfer_many  # SciPy takes long to import
 
     near, near_levels, _ = min(usable, key=lambda one: abs(math.log(one[2][0] / input_tokens))
                                + abs(math.log(one[2][1] / output_tokens)))
@@ -38,10 +38,10 @@ def carried_over(curves: Sequence[Curve], label: str, input_tokens: float | None
              for q in QUANTITIES}
     ids = tuple(dict.fromkeys(t for _, found, _ in usable for one in found for t in one.trial_ids))
     how = f"carried over from {', '.join(c.workload for c, _, _ in usable)}"
-    out = []
-    for one in near_levels:
-        there = {q: transfer(mixes[q], input_tokens, output_tokens, one.users or 1.0) for q in QUANTITIES}
-        out.append(_level(one, there, input_tokens, output_tokens, ids, how))
+    users = [one.users or 1.0 for one in near_levels]
+    there = {q: transfer_many(mixes[q], input_tokens, output_tokens, users) for q in QUANTITIES}
+    out = [_level(one, {q: there[q][i] for q in QUANTITIES}, input_tokens, output_tokens, ids, how)
+           for i, one in enumerate(near_levels)]
     return replace(near, workload=label, fits_json={}), out
 
 

@@ -42,17 +42,27 @@ def transfer(mixes: Sequence[Mix], input_tokens: float, output_tokens: float, co
     It extrapolates where a length lies outside the calibrated ones, or the concurrency outside any curve's. Raises
     UserError with fewer than two mixes or with fits of different quantities.
     """
+    return transfer_many(mixes, input_tokens, output_tokens, [concurrency], spread=spread)[0]
+
+
+def transfer_many(mixes: Sequence[Mix], input_tokens: float, output_tokens: float, concurrencies: Sequence[float], *,
+                  spread: tuple[float, float] | None = None) -> list[Prediction]:
+    """`transfer` at several concurrencies: each curve is conditioned on its points once."""
     quantities = {one.fit.quantity for one in mixes}
     if len(mixes) < 2 or len(quantities) != 1:
         raise UserError(f"mixes: lengths are carried over from at least two mixes of one quantity, got {len(mixes)} of"
                         f" {', '.join(sorted(quantities)) or 'none'}; measure another workload")
     quantity = quantities.pop()
-    known = [one.fit.predict(concurrency) for one in mixes]
     outside = _outside([one.input_tokens for one in mixes], input_tokens) or _outside(
         [one.output_tokens for one in mixes], output_tokens)
-    value = _carried(mixes, [one.value for one in known], quantity, input_tokens, output_tokens, concurrency)
-    of_fits = float(np.mean([math.log(one.high / one.value) for one in known]))
-    half = math.hypot((spread or SPREAD[quantity])[outside], of_fits)
+    of_transfer = (spread or SPREAD[quantity])[outside]
+    there = zip(*(one.fit.predict_many(concurrencies) for one in mixes), strict=True)
+    return [_with_interval(_carried(mixes, [one.value for one in known], quantity, input_tokens, output_tokens, c),
+                           known, of_transfer, outside) for c, known in zip(concurrencies, there, strict=True)]
+
+
+def _with_interval(value: float, known: Sequence[Prediction], of_transfer: float, outside: bool) -> Prediction:
+    half = math.hypot(of_transfer, sum(math.log(one.high / one.value) for one in known) / len(known))
     return Prediction(value=value, low=value * math.exp(-half), high=value * math.exp(half),
                       extrapolates=outside or any(one.extrapolates for one in known))
 

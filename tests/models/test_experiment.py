@@ -81,6 +81,9 @@ def test_expansion_is_complete_and_lists_the_impossible(tmp_path: Path) -> None:
     ("repeats: 2", "repeat: 2", "x.yaml: repeat: is not a field dyno knows"),
     ("variant: a", "varient: a", "x.yaml: engines[0].varient: is not a field dyno knows"),
     ("max_sequences: 4", "max_sequences: 0", "x.yaml: engines[0].batching[1].max_sequences: "),
+    ("variant: a", "variant: a, extra_args: [--x, --api-key, hunter2]", "x.yaml: engines[0].extra_args: --api-key "),
+    ("variant: a", "variant: a, extra_args: [--auth-token=hunter2]", "x.yaml: engines[0].extra_args: --auth-token "),
+    ("variant: a", "variant: a, environment: {HF_TOKEN: hunter2}", "x.yaml: engines[0].environment: HF_TOKEN would be"),
     ("models: [m]\n", "", "x.yaml: models: is missing"),
     ("name: small", "name: [", "x.yaml: line "),
     ("name: small", "name: small\nlimits: ttft<=5", "x.yaml: limits: limit 'ttft<=5'"),
@@ -92,7 +95,13 @@ def test_a_mistake_is_named_with_its_field(tmp_path: Path, monkeypatch: pytest.M
     Path("x.yaml").write_text(GOOD.replace(old, new))
     with pytest.raises(ExperimentError) as error:
         expand(experiments.load(Path("x.yaml")), resolvers(), "x.yaml")
-    assert str(error.value).startswith(says) and "\n" not in str(error.value)
+    assert str(error.value).startswith(says) and not any(x in str(error.value) for x in ("\n", "hunter2"))
+
+
+def test_what_only_sounds_like_a_secret_is_let_through(tmp_path: Path) -> None:
+    out = load(tmp_path, GOOD.replace("variant: a", "variant: a, extra_args: [--max-num-batched-tokens, '9'],"
+                                      " environment: {TOKENIZERS_PARALLELISM: 'false', VLLM_MAX_TOKENS: '8'}"))
+    assert out.engines[0].environment["VLLM_MAX_TOKENS"] == "8"
 
 
 def test_a_missing_file_and_a_file_that_is_no_mapping(tmp_path: Path) -> None:
