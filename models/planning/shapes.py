@@ -98,20 +98,32 @@ def log_likelihood(log_concurrency: Array, log_value: Array, length: float, nugg
 
 
 def _against(at: Array, values: Array, length: float, nugget: float) -> tuple[Array, Array, Array, Array]:
-    covariance = _kernel(at, at, length) + nugget * np.eye(len(at))
-    inverse: Array = np.asarray(np.linalg.inv(covariance), float)
+    inverse, log_determinant = _inverse(tuple(at.tolist()), length, nugget)
     deviation: Array = values - _trend(at)
     level: Array = deviation @ inverse.sum(axis=1) / inverse.sum()
     misfit = ((deviation @ inverse) * deviation).sum(axis=1) - inverse.sum() * level**2
     free = len(at) - 1
-    constant = np.linalg.slogdet(covariance)[1] + np.log(inverse.sum()) + free * np.log(2 * np.pi)
+    constant = log_determinant + np.log(inverse.sum()) + free * np.log(2 * np.pi)
     likelihood: Array = -(np.maximum(misfit, 0.0)[:, None] / SCALES**2 + constant) / 2 - free * np.log(SCALES)
     return level, deviation, inverse, likelihood
 
 
+@lru_cache(maxsize=256)  # thousands of curves are measured at the same few loads
+def _inverse(at: tuple[float, ...], length: float, nugget: float) -> tuple[Array, float]:
+    """Of the points' covariance, and the logarithm of its determinant."""
+    places = np.array(at)
+    covariance = _kernel(places, places, length) + nugget * np.eye(len(at))
+    return np.asarray(np.linalg.inv(covariance), float), float(np.linalg.slogdet(covariance)[1])
+
+
 def _trend(at: Array) -> Array:
     """log(1 + (c/c0)^k) of every shape, (shapes, points)."""
-    return np.logaddexp(0.0, GRID[:, :1] * (at[None, :] - GRID[:, 1:]))
+    return _trend_at(tuple(at.tolist()))
+
+
+@lru_cache(maxsize=256)
+def _trend_at(at: tuple[float, ...]) -> Array:
+    return np.logaddexp(0.0, GRID[:, :1] * (np.array(at)[None, :] - GRID[:, 1:]))
 
 
 def _kernel(one: Array, other: Array, length: float) -> Array:
