@@ -7,6 +7,7 @@ import click
 from app.cli_plan_capacity import capacity
 from app.cli_plan_concurrency import concurrency
 from app.cli_plan_cost import cost
+from app.cli_plan_latency import latency
 from app.cli_plan_memory import memory
 from app.cli_plan_simulate import simulate
 
@@ -23,9 +24,10 @@ def plan() -> None:
     \b
     Examples:
       dyno plan memory meta-llama/Llama-3.1-8B --hardware h100 --context 8192 --concurrency 32
+      dyno plan latency Qwen/Qwen3-8B --hardware l40s
       dyno plan capacity --rate 20 --slo "ttft_ms_p95<=500 tpot_ms_p95<=40"
     """
 
 
-for _command in (memory, concurrency, capacity, cost, simulate):
+for _command in (memory, concurrency, capacity, cost, latency, simulate):
     plan.add_command(_command)
