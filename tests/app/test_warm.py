@@ -23,4 +23,6 @@ def test_the_first_page_is_drawn_before_anybody_comes(tmp_path: Path, monkeypatc
 def test_a_page_that_cannot_be_drawn_keeps_nothing_from_being_served(tmp_path: Path,
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_warm, "SCRIPT", tmp_path / "gone.py")
+    own = sys.modules["__main__"]
     _warm._draw_once()
+    assert sys.modules["__main__"] is own
