@@ -65,7 +65,10 @@ def _sentence(rows: list[dict[str, Any]], answer: Answer) -> str:
     """`Answer: llama-server, Q4_K_M, 4 slots. …`"""
     by_id = {r["trial_id"]: r for r in rows}
     if answer.best is None:
-        return f"Answer: nothing measured keeps the limits ({len(answer.left_out)} points left out)."
+        near = by_id.get(answer.nearest or "")
+        return (f"Answer: nothing measured keeps the limits ({len(answer.left_out)} points left out)."
+                + (f" Nearest: {_setup(near)} at {_load(near)} keeps {' and '.join(map(str, answer.nearest_limits))}"
+                   f" (trial {answer.nearest})." if near else ""))
     best = by_id[answer.best]
     text = (f"Answer: {_setup(best)}. {number(best['usd_per_million_output_tokens'])} USD per million output tokens at"
             f" {_load(best)}; TTFT p95 {number(best['ttft_from_schedule_ms_p95'])} ms, TPOT p95"

@@ -178,6 +178,9 @@ def _unmeasured(answer: Answer) -> Iterator[str]:
         yield from _wrapped("estimate (formula): ", _estimate(one))
     if answer.estimates:
         yield from _wrapped("basis: ", answer.estimates[0].capacity.how)
+    for one in answer.estimates[:1]:
+        if one.learned:
+            yield f"  learned from what was measured elsewhere: {one.learned}"
 
 
 def _estimate(one: Estimate) -> str:

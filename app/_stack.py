@@ -13,6 +13,7 @@ from models.planning import capacity
 from models.planning.capacity import Bandwidth, Impossible, LoadPoint, Served
 from models.planning.cost import Request
 from models.planning.kv import KV_BYTES
+from models.planning.points import Slots
 from models.planning.roofline import kv_read_bytes
 from models.slo import Limit
 from models.specs import Architecture, HardwareSpec
@@ -40,7 +41,7 @@ class Stack:
     def levels(self, limits: Sequence[Limit]) -> list[Served] | Impossible:
         """What one instance serves: of the trial named, else of the setup within the limits."""
         if self.trial is None:
-            return capacity.levels(self.points(limits), limits, self.reads, self.rows[0]["max_sequences"])
+            return capacity.levels(self.points(limits), limits, self.reads, Slots.of(self.rows[0]))
         row = self.trial
         rate, users = row["requests_per_second"], row["concurrency"]
         if not rate:

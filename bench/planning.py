@@ -1,8 +1,9 @@
 """Planned against measured on this machine: python -m bench.planning [--home FOLDER] [--fit 1,4,8,16] [--json]
 
-Measures bench/planning.yaml and planning_larger.yaml by `dyno evaluate` (an hour, once in a home; leave the machine
+Measures bench/planning.yaml and planning_larger.yaml by `dyno evaluate` (two hours, once in a home; leave the machine
 alone meanwhile), fits the curve of each setup and workload on some load levels and predicts the others, then predicts
-the middle mix of lengths from the two around it.
+the middle mix of lengths from the two around it. Where points were measured in several rounds their medians are used,
+and how far a round is from the median of the others says what no prediction can better.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from bench._marks import Line, at_most, table
 from models.planning import curves
 from models.planning.curves import Fit
-from models.planning.points import merged, point
+from models.planning.points import Slots, merged, point
 from models.planning.transfer import Mix, transfer
 from warehouse import reader
 
@@ -48,6 +49,10 @@ def lines(home: Path, fitted_on: Sequence[float]) -> Iterator[Line]:
         off = [percent for one in known for percent in one.unseen(fitted_on)]
         yield at_most(engine, "throughput at unseen concurrencies, mean % off", float(np.mean(off)), UNSEEN)
         yield Line(engine, "… worst % off", max(off), note=f"{len(off)} points; fitted on {len(fitted_on)} a curve")
+        again = [percent for one in known for percent in one.again()]
+        if again:
+            yield Line(engine, "measured again, mean % off", float(np.mean(again)),
+                       note=f"{len(again)} points, each against the median of its other rounds")
         if len(known) < 3:
             continue
         middle, around = known[1], (known[0], known[2])
@@ -68,14 +73,22 @@ class _Curve:
     """The points of a setup under a workload."""
 
     def __init__(self, workload: str, rows: Sequence[dict[str, Any]]) -> None:
-        self.workload, self.slots = workload, rows[0]["max_sequences"]
+        self.workload, self.slots = workload, Slots.of(rows[0])
         self.input_tokens, self.output_tokens = (float(np.mean([r[f"{side}_tokens_mean"] for r in rows]))
                                                  for side in ("input", "output"))
         self.points = merged([point(r["concurrency"], r["ttft_ms_mean"], r["tpot_ms_mean"], r["output_tokens_mean"],
                                     r["output_tokens_per_second"]) for r in rows])
 
+        self.rounds = [[r["output_tokens_per_second"] for r in rows if r["concurrency"] == p.concurrency]
+                       for p in self.points]
+
+    def again(self) -> list[float]:
+        """How far off each round is from the median of the point's other ones, %; none of points measured once."""
+        return [_off(float(np.median(each[:i] + each[i + 1:])), value) for each in self.rounds if len(each) > 1
+                for i, value in enumerate(each)]
+
     def fit(self, on: Sequence[float]) -> Fit:
-        return curves.fit([p for p in self.points if p.concurrency in on], "throughput", max_sequences=self.slots)
+        return curves.fit([p for p in self.points if p.concurrency in on], "throughput", slots=self.slots)
 
     def unseen(self, on: Sequence[float]) -> list[float]:
         fitted = self.fit(on)

@@ -13,13 +13,13 @@ from models.errors import UserError
 from models.planning import curves
 from models.planning.calibration import QUANTITIES
 from models.planning.forms import RIVALS
-from models.planning.points import CurvePoint, merged
+from models.planning.points import CurvePoint, Slots, merged
 from models.planning.priors import CurveQuantity
 from models.throughput import rough_output_tokens_per_second
 from warehouse import curves as measured_curves
 from warehouse import reader
 
-Curve = tuple[tuple[CurvePoint, ...], int | None]
+Curve = tuple[tuple[CurvePoint, ...], Slots]
 LEAST = 3
 
 
@@ -42,7 +42,7 @@ def _of(known: Sequence[Curve], quantity: CurveQuantity, source: str) -> list[Er
     for points, slots in known:
         for i in range(1, len(points) - 1):
             others, left = points[:i] + points[i + 1:], points[i]
-            guess = curves.fit(others, quantity, max_sequences=slots).predict(left.concurrency)
+            guess = curves.fit(others, quantity, slots=slots).predict(left.concurrency)
             truth.append(curves.measured(left, quantity))
             found.append(guess.value)
             intervals.append((guess.low, guess.high))

@@ -101,7 +101,8 @@ class Experiment(Record):
     hardware: str = "this"
     pools: tuple[str, ...] = Field(default=(), description="work pools that `dyno start` sends it to, by hardware: cpu,"
                                    " cuda, metal, kubernetes, or one's own")
-    repeats: int = Field(default=1, ge=1)
+    repeats: int = Field(default=1, ge=1, description="rounds through all points of a launch, one after another, so "
+                         "that what drifts meanwhile shows")
     seed: int = 0
     limits: str = "ttft_ms_p95<=500 tpot_ms_p95<=50"
     launch_timeout_s: float = Field(default=600.0, gt=0)
@@ -260,7 +261,7 @@ def _quantization_lists(experiment: Experiment) -> Iterator[tuple[str, tuple[str
 
 def _trials(experiment: Experiment, setup: Setup, works: list[Workload], levels: list[Load], resolve: Resolvers,
             out: Expansion, seen: set[str]) -> None:
-    for work, level, repeat in itertools.product(works, levels, range(experiment.repeats)):
+    for repeat, work, level in itertools.product(range(experiment.repeats), works, levels):
         trial = Trial(setup=setup, workload=work, load=level, seed=experiment.seed, repeat=repeat)
         try:
             resolve.fits(trial)

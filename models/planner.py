@@ -14,13 +14,16 @@ COST = "usd_per_million_output_tokens"
 
 class Answer(Record):
     """The cheapest measured point within the limits; `trial_ids` are the evidence it rests on (the point itself, then
-    its runner-up). `best` is None when nothing measured keeps them."""
+    its runner-up). `best` is None when nothing measured keeps them; then `nearest` is the trusted point that exceeds
+    them by the smallest factor, if any, and `nearest_limits` those that it keeps."""
 
     best: str | None
     runner_up: str | None = None
     trial_ids: tuple[str, ...] = ()
     within_limits: int = 0
     left_out: dict[str, str] = Field(default_factory=dict)
+    nearest: str | None = None
+    nearest_limits: tuple[Limit, ...] = ()
 
 
 def cheapest(rows: Sequence[Mapping[str, object]], limits: tuple[Limit, ...]) -> Answer:
@@ -39,12 +42,23 @@ def cheapest(rows: Sequence[Mapping[str, object]], limits: tuple[Limit, ...]) ->
             fit.append(row)
     fit.sort(key=lambda r: float(str(r[COST])))
     if not fit:
-        return Answer(best=None, left_out=left_out)
+        return _none(rows, limits, left_out)
     best = fit[0]
     other = next((r for r in fit if r["setup_id"] != best["setup_id"]), None)
     ids = tuple(str(r["trial_id"]) for r in (best, other) if r is not None)
     return Answer(best=ids[0], runner_up=ids[1] if other else None, trial_ids=ids, within_limits=len(fit),
                   left_out=left_out)
+
+
+def _none(rows: Sequence[Mapping[str, object]], limits: tuple[Limit, ...], left_out: dict[str, str]) -> Answer:
+    needed = (COST, *(x.column for x in limits))
+    factors = {str(row["trial_id"]): [float(str(row[x.column])) / x.at_most for x in limits] for row in rows
+               if not row.get("fatal") and all(row.get(name) is not None for name in needed)}
+    if not factors:
+        return Answer(best=None, left_out=left_out)
+    nearest = min(factors, key=lambda trial: max(factors[trial], default=0.0))
+    kept = tuple(x.raised(x.at_most * factor) for x, factor in zip(limits, factors[nearest], strict=True))
+    return Answer(best=None, left_out=left_out, nearest=nearest, nearest_limits=kept)
 
 
 def _reason(row: Mapping[str, object], limits: tuple[Limit, ...]) -> str:

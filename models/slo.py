@@ -61,6 +61,13 @@ class Limit(Record):
         """Of `measurements`: `ttft_from_schedule_ms_p95` of `ttft_ms_p95`."""
         return f"{self.judged}_{self.statistic}"
 
+    def raised(self, value: float) -> Limit:
+        """The limit that `value` keeps: itself, or one at it (to three digits, never below)."""
+        if value <= self.at_most:
+            return self
+        step = 10.0 ** (math.floor(math.log10(value)) - 2)
+        return Limit(metric=self.metric, at_most=float(f"{math.ceil(value / step * (1 - 1e-12)) * step:.6g}"))
+
 
 @lru_cache(256)
 def parse(text: str, stored: bool = True) -> tuple[Limit, ...]:

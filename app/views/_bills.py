@@ -13,6 +13,7 @@ from models.planning import capacity, cost
 from models.planning.bill import Bill, Demand, Rate, bill
 from models.planning.capacity import Impossible, Served
 from models.planning.cost import HOURS_PER_MONTH, BreakEven, Request
+from models.planning.points import Slots
 from models.slo import Limit
 from warehouse.hosted import Hosted, hosted
 
@@ -51,7 +52,7 @@ def request(rows: pl.DataFrame) -> Request | None:
 def served(rows: pl.DataFrame, limits: tuple[Limit, ...]) -> list[Served] | Impossible:
     """What one instance serves within the limits, by level. Raises UserError where no closed loop can be trusted."""
     points = [p for row in rows.to_dicts() if (p := capacity.load_point(row, limits))]
-    return capacity.levels(points, limits, None, rows["max_sequences"][0])
+    return capacity.levels(points, limits, None, Slots.of(rows.row(0, named=True)))
 
 
 def best(levels: list[Served]) -> Served:

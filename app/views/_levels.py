@@ -14,7 +14,7 @@ from models.planning.calibration import QUANTITIES
 from models.planning.capacity import Bandwidth, Impossible, LoadPoint
 from models.planning.cpu import bandwidth_bound_tokens_per_second
 from models.planning.overheads import GIB
-from models.planning.points import CurvePoint, merged, point
+from models.planning.points import CurvePoint, Slots, merged, point
 from models.slo import Limit
 from models.specs import Architecture
 from models.throughput import rough_output_tokens_per_second
@@ -42,7 +42,7 @@ def predictions(rows: pl.DataFrame, shape: Architecture | None) -> pl.DataFrame:
         limit = reads(part.to_dicts(), shape)
         for at, row in known.values():
             found += [shared | one for one in _rough(at, row["trial_id"], limit)]
-        slots = part["max_sequences"][0]
+        slots = Slots.of(part.row(0, named=True))
         found += [shared | one for one in _left_out(known, slots)]
     return pl.DataFrame(found, schema=PREDICTED)
 
@@ -62,14 +62,14 @@ def _rough(at: LoadPoint, trial_id: str, limit: Bandwidth | None) -> list[dict[s
     return found
 
 
-def _left_out(known: dict[float, tuple[LoadPoint, dict[str, Any]]], slots: int | None) -> list[dict[str, Any]]:
+def _left_out(known: dict[float, tuple[LoadPoint, dict[str, Any]]], slots: Slots) -> list[dict[str, Any]]:
     points = merged([point(p.concurrency, p.ttft_ms, p.tpot_ms, p.output_tokens, p.output_tokens_per_second)
                      for p, _ in known.values()])
     found = []
     for i in range(1, len(points) - 1):
         others: tuple[CurvePoint, ...] = points[:i] + points[i + 1:]
         for quantity in QUANTITIES:
-            there = curves.fit_only(others, quantity, max_sequences=slots).predict(points[i].concurrency)
+            there = curves.fit_only(others, quantity, slots=slots).predict(points[i].concurrency)
             found.append({"concurrency": points[i].concurrency, "quantity": quantity, "level": "calibrated",
                           "predicted": there.value, "low": there.low, "high": there.high,
                           "measured": curves.measured(points[i], quantity),
@@ -96,7 +96,7 @@ def served(rows: pl.DataFrame, limits: tuple[Limit, ...], shape: Architecture | 
         points = [p for row in each if (p := capacity.load_point(row, limits))]
         if not points:
             continue
-        levels = capacity.levels(points, limits, reads(each, shape), part["max_sequences"][0])
+        levels = capacity.levels(points, limits, reads(each, shape), Slots.of(each[0]))
         if isinstance(levels, Impossible):
             refused.append(f"{setup}: {levels.reason}")
             continue

@@ -118,6 +118,8 @@ def _unmeasured(answer: Answer) -> None:
         frame = pl.DataFrame(rows, infer_schema_length=None)
         _frame.table(frame, key="estimates", select=False)
         _frame.download(frame, "estimates")
+        if learned := answer.estimates[0].learned:
+            st.markdown(f"Learned from what was measured elsewhere, with intervals: `{learned}`")
     if answer.experiment:
         st.markdown("**The experiment that would settle it**: save it and run `dyno evaluate settle.yaml`")
         st.code(answer.experiment, language="yaml")

@@ -68,7 +68,7 @@ def _say(scope: Scope, answer: Answer) -> None:
     limits = " and ".join(f"{m} p95 ≤ {v:g} ms" for m, v in
                           zip(("TTFT", "TPOT"), scope.limit_ms.values(), strict=True))
     if answer.best is None:
-        _say_none(scope, limits)
+        _say_none(scope, limits, answer)
         return
     best = scope.rows.row(by_predicate=pl.col("trial_id") == answer.best, named=True)
     text = (f"**{best['setup_shown']}** is the cheapest that keeps {limits}: "
@@ -90,12 +90,17 @@ def _say(scope: Scope, answer: Answer) -> None:
                       else ""))
 
 
-def _say_none(scope: Scope, limits: str) -> None:
+def _say_none(scope: Scope, limits: str, answer: Answer) -> None:
     """No answer: because of the limits, or only because nobody knows what the machine costs."""
     keeping = _judged(scope).filter(~pl.col("out"))
     if keeping.is_empty():
-        st.warning(f"Nothing measured keeps {limits}: all {_style.count(scope.rows.height, 'point')} miss them or "
-                   "cannot be trusted. Raise the limits in the side bar, or measure lower loads and other formats.")
+        text = (f"Nothing measured keeps {limits}: all {_style.count(scope.rows.height, 'point')} miss them or "
+                "cannot be trusted. Raise the limits in the side bar, or measure lower loads and other formats.")
+        if answer.nearest:
+            near = scope.rows.row(by_predicate=pl.col("trial_id") == answer.nearest, named=True)
+            text += (f" The nearest is **{near['setup_shown']}** at {near['load']}: it keeps "
+                     f"{' and '.join(map(str, answer.nearest_limits))} (trial {answer.nearest}).")
+        st.warning(text)
         return
     fastest = keeping.sort("output_tokens_per_second", descending=True, nulls_last=True).row(0, named=True)
     st.warning(f"No price is known for {scope.hardware}, so nothing can be called the cheapest: "

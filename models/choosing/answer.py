@@ -104,6 +104,8 @@ class Estimate(Record):
     usd_per_million_output_tokens: float | None = None
     price: PriceOf | None = None
     expected: dict[str, Figure] = Field(default_factory=dict)
+    learned: str | None = Field(default=None, description="command that predicts it from all that was measured, which "
+                                "takes longer; None: not of this hardware")
 
 
 class Answer(Record):

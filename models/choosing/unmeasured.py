@@ -6,6 +6,7 @@ models.choosing.experiment writes the file that would settle it.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 
 from models import catalogue, prices
@@ -56,7 +57,7 @@ def added(answer: Answer, asked: Traffic, evidence: Evidence) -> Answer:
     found: list[Estimate] = []
     if known and inputs and outputs:
         for sheet in _sheets(question, evidence):
-            each = (_estimate(question, known[1], sheet, gpus, inputs, outputs) for gpus in GPUS
+            each = (_estimate(question, known, sheet, gpus, inputs, outputs) for gpus in GPUS
                     if gpus == 1 or (gpus <= sheet.links_gpus and sheet.link_bytes_per_s))
             found += sorted(filter(None, each), key=_cost)[:1]
     text = experiment.settling(answer, name, asked, evidence)
@@ -100,9 +101,10 @@ def _kind(sheet: Accelerator) -> str:
     return "rocm" if sheet.name.startswith("mi") else "cuda"
 
 
-def _estimate(question: Question, shape: Architecture, sheet: Accelerator, gpus: int, inputs: float,
+def _estimate(question: Question, known: tuple[str, Architecture], sheet: Accelerator, gpus: int, inputs: float,
               outputs: float) -> Estimate | None:
     """`gpus` share the model. None where the weights do not fit, or a limit cannot be kept."""
+    name, shape = known
     stack = Stack(architecture=shape, chips=gpus, chip=Chip(
         name=sheet.name, memory_bandwidth_bytes_per_s=sheet.memory_bandwidth_bytes_per_s,
         flops_per_s=sheet.bf16_flops_per_s, attention_flops_per_s=sheet.bf16_flops_per_s,
@@ -127,8 +129,17 @@ def _estimate(question: Question, shape: Architecture, sheet: Accelerator, gpus:
     return Estimate(
         label=f"{label}, 16-bit weights", instances=count, accelerators=gpus, capacity=one, price=price,
         usd_per_month=None if hourly is None else hourly * HOURS_PER_MONTH, usd_per_million_output_tokens=millions,
+        learned=_learned(name, sheet, gpus, users, inputs, outputs),
         expected={"ttft_ms_mean": Figure(value=ttft, basis="formula", how="one prompt, no queue"),
                   "tpot_ms_mean": Figure(value=tpot, basis="formula", how=f"{users:g} at once")})
+
+
+def _learned(name: str, sheet: Accelerator, gpus: int, users: float, inputs: float, outputs: float) -> str | None:
+    if sheet.kind != "gpu":
+        return None
+    together = f" --tensor-parallel {gpus}" if gpus > 1 else ""
+    return (f"dyno plan latency {shlex.quote(name)} --hardware {sheet.name}{together} --concurrency {users:g}"
+            f" --input-tokens {inputs:.0f} --output-tokens {max(outputs, 2.0):.0f}")
 
 
 def _count(question: Question, rate: float, users: float) -> int:

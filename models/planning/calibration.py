@@ -8,7 +8,7 @@ from pydantic import Field
 
 from models.identity import Record
 from models.planning.curves import Fit, fit, measured
-from models.planning.points import CurvePoint, Prediction
+from models.planning.points import CurvePoint, Prediction, Slots
 from models.planning.priors import CurveQuantity
 
 QUANTITIES: tuple[CurveQuantity, ...] = ("tpot", "throughput", "ttft")
@@ -68,11 +68,11 @@ class CalibrationRun(Record):
     surprises: tuple[Surprise, ...] = ()
 
 
-def calibrate(key: CurveKey, seen: Sequence[Seen], max_sequences: int | None) -> Calibration:
+def calibrate(key: CurveKey, seen: Sequence[Seen], slots: Slots) -> Calibration:
     """Fits every quantity. Raises UserError with fewer than two concurrencies."""
     points = [one.point for one in seen]
     return Calibration(key=key, seen=tuple(seen),
-                       fits=tuple(fit(points, quantity, max_sequences=max_sequences) for quantity in QUANTITIES))
+                       fits=tuple(fit(points, quantity, slots=slots) for quantity in QUANTITIES))
 
 
 def surprises(before: Calibration, seen: Sequence[Seen]) -> list[Surprise]:
@@ -88,18 +88,19 @@ def surprises(before: Calibration, seen: Sequence[Seen]) -> list[Surprise]:
     return found
 
 
-def news(before: Mapping[CurveKey, Calibration], now: Mapping[CurveKey, tuple[Sequence[Seen], int | None]],
+def news(before: Mapping[CurveKey, Calibration], now: Mapping[CurveKey, tuple[Sequence[Seen], Slots]],
          ) -> tuple[list[Calibration], list[Surprise]]:
-    """Fits the curves whose points are not those of the last calibration, and what that one had not foreseen.
+    """Fits the curves whose points are not those of the last calibration (or that it took to be served otherwise), and
+    what that one had not foreseen.
 
-    now: the points of each curve, and the requests that its engine serves at once where that is known. Curves of one
-    concurrency are left out.
+    now: the points of each curve, and what its engine serves at once. Curves of one concurrency are left out.
     """
     fresh, unforeseen = [], []
-    for key, (seen, max_sequences) in now.items():
+    for key, (seen, slots) in now.items():
         last = before.get(key)
-        if len({one.point.concurrency for one in seen}) < 2 or (last and set(last.seen) == set(seen)):
+        if len({one.point.concurrency for one in seen}) < 2 or (
+                last and set(last.seen) == set(seen) and all(one.slots == slots for one in last.fits)):
             continue
-        fresh.append(calibrate(key, seen, max_sequences))
+        fresh.append(calibrate(key, seen, slots))
         unforeseen += surprises(last, seen) if last else []
     return fresh, unforeseen

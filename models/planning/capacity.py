@@ -18,7 +18,7 @@ from models.errors import UserError
 from models.identity import Record
 from models.planning import curves
 from models.planning.cpu import bandwidth_bound_tokens_per_second
-from models.planning.points import point
+from models.planning.points import UNKNOWN_SLOTS, Slots, point
 from models.slo import Limit
 from models.throughput import bandwidth_bound_tpot_ms, rough_output_tokens_per_second
 
@@ -124,7 +124,7 @@ def _crossing(below: tuple[float, float] | None, above: tuple[float, float], at:
 
 
 def levels(points: Sequence[LoadPoint], limits: Sequence[Limit], reads: Bandwidth | None = None,
-           max_sequences: int | None = None) -> list[Served] | Impossible:
+           slots: Slots = UNKNOWN_SLOTS) -> list[Served] | Impossible:
     """Returns what one instance serves within the limits by each level, roughest first.
 
     rough: Little's law with the mean response time of the nearest measured level. architecture (where `reads` is
@@ -148,16 +148,16 @@ def levels(points: Sequence[LoadPoint], limits: Sequence[Limit], reads: Bandwidt
         found.append(Served(level="architecture", requests_per_second=bound, concurrency=users,
                             how="what memory bandwidth allows: an upper bound"))
     if len(kept) >= 2:
-        found.append(_calibrated(kept, users, near.output_tokens, max_sequences, least))
+        found.append(_calibrated(kept, users, near.output_tokens, slots, least))
     found.append(Served(level="measured", requests_per_second=near.requests_per_second, concurrency=near.concurrency,
                         how=f"at {near.concurrency:g} users{least}"))
     return found
 
 
-def _calibrated(points: Sequence[LoadPoint], users: float, output_tokens: float, max_sequences: int | None,
+def _calibrated(points: Sequence[LoadPoint], users: float, output_tokens: float, slots: Slots,
                 least: str) -> Served:
     fit = curves.fit([point(p.concurrency, p.ttft_ms, p.tpot_ms, p.output_tokens, p.output_tokens_per_second)
-                      for p in points], "throughput", max_sequences=max_sequences)
+                      for p in points], "throughput", slots=slots)
     there = fit.predict(users)
     return Served(level="calibrated", requests_per_second=there.value / output_tokens, concurrency=users,
                   low=there.low / output_tokens, high=there.high / output_tokens, error=fit.error,
@@ -170,22 +170,15 @@ def impossible(points: Sequence[LoadPoint], limits: Sequence[Limit], reads: Band
     reasons, nearest = [], []
     for limit in limits:
         value = first.values[limit.metric]
+        nearest.append(limit.raised(value))
         if value <= limit.at_most:
-            nearest.append(limit)
             continue
         text = f"{limit} cannot be kept: with {first.concurrency:g} at once it is {value:.3g} ms"
         floor = bandwidth_bound_tpot_ms(reads.weight_bytes, reads.bytes_per_s / 1e9) if reads else 0.0
         if limit.latency in ("tpot_ms", "itl_ms") and limit.at_most < floor:
             text += f", and no engine can on this hardware: reading the weights alone takes {floor:.3g} ms a token"
         reasons.append(text)
-        nearest.append(Limit(metric=limit.metric, at_most=_rounded_up(value)))
     return Impossible(reason="; ".join(reasons), nearest=tuple(nearest))
-
-
-def _rounded_up(value: float) -> float:
-    """To three digits, never below."""
-    step = 10.0 ** (math.floor(math.log10(value)) - 2)
-    return float(f"{math.ceil(value / step * (1 - 1e-12)) * step:.6g}")
 
 
 def load_point(row: Mapping[str, object], limits: Sequence[Limit]) -> LoadPoint | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,33 @@ class CurvePoint(Record):
     def requests_per_second(self) -> float:
         """Requests that end in a second."""
         return self.output_tokens_per_second / self.output_tokens
+
+
+class Slots(Record):
+    """The sequences that an engine decodes at once.
+
+    apart: each has a KV cache of its own, so that one pass through the weights serves only slots that are neighbours
+    (llama-server, unless it is started with `--kv-unified`; llama.cpp 0.3.36, llama_batch_allocr::split_equal).
+    """
+
+    most: float | None = Field(default=None, gt=0, description="slots, max_num_seqs; None: not known")
+    apart: bool = False
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Slots:
+        """Those of a row of the warehouse's view `measurements`."""
+        return cls(most=row["max_sequences"], apart=bool(row["slots_apart"]))
+
+    def passes(self, served: float) -> float:
+        """Passes through the weights in a step of `served` sequences: 1, or where slots are apart the runs of
+        neighbours when any `served` of the slots are busy, served · (most − served + 1) / most on average (Wald and
+        Wolfowitz, Ann. Math. Stat. 11, 1940). 8 of 16: 4.5; 16 of 16: 1."""
+        if not self.apart or self.most is None:
+            return 1.0
+        return max(1.0, served * (self.most - served + 1) / self.most)
+
+
+UNKNOWN_SLOTS = Slots()
 
 
 class Prediction(Record):

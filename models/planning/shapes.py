@@ -1,7 +1,8 @@
 """Curves over concurrency as an average over shapes, by their probability: the form that predicts left-out points best.
 
-A quantity y (TPOT, TTFT, or time a token) is y(c) = A · (1 + (c/c0)^k) · exp(g(c)): a base, a part that grows with the
-load (a + b·c^k, written so that its shape is c0 and k alone), and a smooth deviation g, a Gaussian process over log c.
+A quantity y (TPOT, TTFT, or time a token) is y(c) = A · (p(c) + (c/c0)^k) · exp(g(c)): a base for each of the p passes
+through the weights that a step takes (1, but see points.Slots.passes), a part that grows with the load (a·p + b·c^k,
+written so that its shape is c0 and k alone), and a smooth deviation g, a Gaussian process over log c.
 Three measured points leave c0 and k open. Instead of one best guess, every shape of a grid is weighed by how probable
 it is (learned from other curves) and by how well it agrees with the points; predictions are averaged over all of them,
 and their spread gives the interval. Source: Bayesian model averaging (Hoeting et al., 1999) over kriged trends
@@ -65,11 +66,11 @@ class Posterior:
     deviation: Array
     inverse: Array
 
-    def predict(self, log_concurrency: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of log y at each log concurrency."""
+    def predict(self, log_concurrency: Array, passes: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of log y at each log concurrency, of so many passes a step."""
         cross = _kernel(log_concurrency, self.at, self.prior.length)
         ones = np.ones(len(self.at))
-        of_shape = (_trend(log_concurrency) + self.level[:, None]
+        of_shape = (_trend(log_concurrency, passes) + self.level[:, None]
                     + (self.deviation - self.level[:, None]) @ self.inverse @ cross.T)
         shape_weights, scale_weights = self.weights.sum(axis=1), self.weights.sum(axis=0)
         mean = shape_weights @ of_shape
@@ -84,22 +85,24 @@ class Posterior:
         return float(of_shape @ self.level), float(of_shape @ GRID[:, 0]), float(of_shape @ GRID[:, 1])
 
 
-def condition(log_concurrency: Array, log_value: Array, prior: Prior) -> Posterior:
+def condition(log_concurrency: Array, log_value: Array, passes: Array, prior: Prior) -> Posterior:
     """Weighs every shape by the points (any number from one on) and the prior."""
-    level, deviation, inverse, likelihood = _against(log_concurrency, log_value, prior.length, prior.nugget)
+    level, deviation, inverse, likelihood = _against(log_concurrency, log_value, passes, prior.length,
+                                                       prior.nugget)
     weights = likelihood + _log_weights(prior)
     weights = np.exp(weights - weights.max())
     return Posterior(prior, log_concurrency, weights / weights.sum(), level, deviation, inverse)
 
 
-def log_likelihood(log_concurrency: Array, log_value: Array, length: float, nugget: float) -> Array:
+def log_likelihood(log_concurrency: Array, log_value: Array, passes: Array, length: float, nugget: float) -> Array:
     """Log likelihood of the points under each shape and scale, (shapes, scales), whatever their common level."""
-    return _against(log_concurrency, log_value, length, nugget)[3]
+    return _against(log_concurrency, log_value, passes, length, nugget)[3]
 
 
-def _against(at: Array, values: Array, length: float, nugget: float) -> tuple[Array, Array, Array, Array]:
+def _against(at: Array, values: Array, passes: Array, length: float, nugget: float,
+             ) -> tuple[Array, Array, Array, Array]:
     inverse, log_determinant = _inverse(tuple(at.tolist()), length, nugget)
-    deviation: Array = values - _trend(at)
+    deviation: Array = values - _trend(at, passes)
     level: Array = deviation @ inverse.sum(axis=1) / inverse.sum()
     misfit = ((deviation @ inverse) * deviation).sum(axis=1) - inverse.sum() * level**2
     free = len(at) - 1
@@ -116,14 +119,14 @@ def _inverse(at: tuple[float, ...], length: float, nugget: float) -> tuple[Array
     return np.asarray(np.linalg.inv(covariance), float), float(np.linalg.slogdet(covariance)[1])
 
 
-def _trend(at: Array) -> Array:
-    """log(1 + (c/c0)^k) of every shape, (shapes, points)."""
-    return _trend_at(tuple(at.tolist()))
+def _trend(at: Array, passes: Array) -> Array:
+    """log(passes + (c/c0)^k) of every shape, (shapes, points)."""
+    return _trend_at(tuple(at.tolist()), tuple(passes.tolist()))
 
 
 @lru_cache(maxsize=256)
-def _trend_at(at: tuple[float, ...]) -> Array:
-    return np.logaddexp(0.0, GRID[:, :1] * (np.array(at)[None, :] - GRID[:, 1:]))
+def _trend_at(at: tuple[float, ...], passes: tuple[float, ...]) -> Array:
+    return np.logaddexp(np.log(passes)[None, :], GRID[:, :1] * (np.array(at)[None, :] - GRID[:, 1:]))
 
 
 def _kernel(one: Array, other: Array, length: float) -> Array:

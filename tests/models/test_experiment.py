@@ -125,6 +125,13 @@ def test_a_ramp_of_nothing_is_refused(bad: dict[str, object]) -> None:
         LoadGrid.model_validate({"request_rate_end": 2.0, **bad})
 
 
+def test_repeats_are_rounds_through_all_points_of_a_launch(tmp_path: Path) -> None:
+    first, *_ = out = expand(load(tmp_path, GOOD), resolvers(), "x.yaml").trials
+    launch = [one for one in out if one.setup == first.setup]
+    assert [one.repeat for one in launch] == [0, 0, 0, 1, 1, 1]
+    assert [one.load for one in launch[:3]] == [one.load for one in launch[3:]]
+
+
 def test_a_matrix_that_nobody_could_measure_is_refused_before_it_is_expanded(tmp_path: Path) -> None:
     huge = load(tmp_path, GOOD.replace("repeats: 2", "repeats: 100000"))
     with pytest.raises(ExperimentError, match=r"1800000 combinations are too many.* 6 setups .* × 3 load levels"):

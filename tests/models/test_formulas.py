@@ -69,6 +69,15 @@ def test_the_cheapest_within_limits_and_why_not_the_others() -> None:
     assert planner.cheapest(rows[3:], slo.parse("ttft_ms_p95<=500")).best is None
 
 
+def test_where_nothing_keeps_the_limits_the_nearest_is_named_with_what_it_keeps() -> None:
+    rows = [point("a1", 0.2, ttft=1234.5, tpot_ms_p95=30.0), point("b1", 0.1, ttft=450, tpot_ms_p95=130.0),
+            point("c1", 0.1, ttft=510, tpot_ms_p95=51.0, fatal=True, trust="client_bound")]
+    answer = planner.cheapest(rows, slo.parse("ttft_ms_p95<=500 tpot_ms_p95<=50"))
+    assert (answer.best, answer.nearest) == (None, "a1")  # 2.5 times the limit; the other 2.6 times
+    assert [str(one) for one in answer.nearest_limits] == ["ttft_ms_p95 ≤ 1240", "tpot_ms_p95 ≤ 50"]
+    assert planner.cheapest(rows[2:], slo.parse("ttft_ms_p95<=500")).nearest is None
+
+
 def test_bundled_prices_carry_date_tier_and_source() -> None:
     cpu = prices.bundled(HardwareSpec(name="box", cpu="x", cores=2))
     assert [p.price_usd_per_hour for p in cpu] == [0.08] and cpu[0].tier == "assumed" and cpu[0].source

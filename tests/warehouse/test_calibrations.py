@@ -8,13 +8,14 @@ import pytest
 
 from models.errors import BundleError
 from models.planning.calibration import CalibrationRun, CurveKey, news
+from models.planning.points import Slots
 from tests.models.planning.test_calibration import KEY, seen
 from warehouse import calibrations, reader, writer
 
 
 def run(at: str = "2026-11-20T10:00:00+00:00") -> CalibrationRun:
-    before, _ = news({}, {KEY: ([seen(1), seen(4), seen(8)], 8)})
-    fits, unforeseen = news({KEY: before[0]}, {KEY: ([seen(1), seen(4), seen(6, slower=2)], 8)})
+    before, _ = news({}, {KEY: ([seen(1), seen(4), seen(8)], Slots(most=8))})
+    fits, unforeseen = news({KEY: before[0]}, {KEY: ([seen(1), seen(4), seen(6, slower=2)], Slots(most=8))})
     return CalibrationRun(at=at, dyno_version="0.1.0", calibrations=tuple(fits), surprises=tuple(unforeseen))
 
 
@@ -32,7 +33,7 @@ def test_what_is_written_is_read_and_stored_once_and_can_be_rebuilt(tmp_path: Pa
 
 def test_the_newest_of_a_curve_is_the_one_in_use(tmp_path: Path) -> None:
     calibrations.write(tmp_path, run("2026-11-21T10:00:00+00:00"))
-    other, _ = news({}, {CurveKey(**KEY.model_dump()): ([seen(1), seen(2)], None)})
+    other, _ = news({}, {CurveKey(**KEY.model_dump()): ([seen(1), seen(2)], Slots())})
     calibrations.write(tmp_path, CalibrationRun(at="2026-11-22T10:00:00+00:00", dyno_version="0.1.0",
                                                 calibrations=tuple(other)))
     assert len(calibrations.latest(tmp_path)[KEY].seen) == 2

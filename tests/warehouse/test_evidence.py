@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 
 from models.choosing.evidence import Curve
 from models.planning.calibration import CalibrationRun, CurveKey, news
+from models.planning.points import Slots
 from tests.models.planning.test_calibration import seen
 from tests.warehouse import fake
 from warehouse import _schema, calibrations, evidence, reader, writer
@@ -79,7 +80,7 @@ def test_a_newer_measurement_is_in_the_next_snapshot(home: Path) -> None:
 def test_a_newer_fit_is_in_the_next_snapshot(home: Path) -> None:
     key = CurveKey(setup_id=fake.setup().setup_id, setup="any", workload=curve(home).workload)
     for day, users in ((20, (1, 4)), (21, (1, 4, 8))):
-        found, _ = news({}, {key: ([seen(c) for c in users], None)})
+        found, _ = news({}, {key: ([seen(c) for c in users], Slots())})
         calibrations.write(home, CalibrationRun(at=f"2026-11-{day}T10:00:00+00:00", dyno_version="0.1.0",
                                                 calibrations=tuple(found)))
         publish(home)

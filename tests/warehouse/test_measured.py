@@ -8,10 +8,11 @@ import duckdb
 from polars.testing import assert_frame_equal
 
 from models.energy import ENERGY
+from models.planning.points import Slots
 from models.specs import HardwareSpec
 from models.summary import LATENCIES, RATES, STATISTICS, TOTALS
 from tests.warehouse import fake
-from warehouse import _project, reader, writer
+from warehouse import _project, curves, reader, writer
 
 WIDE = "from _measured order by trial_id"
 DATED = ("requests", "chunk_timings", "telemetry")
@@ -71,3 +72,17 @@ def test_a_trial_measured_again_has_one_row(tmp_path: Path) -> None:
     assert after["trial_id"].to_list() == before["trial_id"].to_list()
     changed = after.join(before, on=["trial_id", "tpot_ms_mean"], how="anti")
     assert changed["trial_id"].to_list() == [fake.trial(concurrency=4).trial_id]
+
+
+def test_whose_slots_lie_apart_is_told(tmp_path: Path) -> None:
+    plain, python, one = fake.setup(), fake.setup("llama_cpp.server", slots=None), fake.setup(slots=1)
+    shared = plain.model_copy(update={"engine": plain.engine.model_copy(update={"extra_args": ("--kv-unified",)})})
+    for setup in (plain, python, one, shared):
+        for users in (1, 4):
+            fake.store(tmp_path, fake.trial(setup, concurrency=users))
+    writer.ingest(tmp_path)
+    writer.publish(tmp_path)
+    rows = reader.query(tmp_path, "select distinct setup_id, slots_apart from measurements").rows()
+    assert dict(rows) == {plain.setup_id: True, python.setup_id: False, one.setup_id: False, shared.setup_id: False}
+    served = {key.setup_id: slots for key, (_, slots) in curves.curves(tmp_path).items()}
+    assert served[plain.setup_id] == Slots(most=4, apart=True) and served[shared.setup_id] == Slots(most=4)

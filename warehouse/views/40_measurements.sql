@@ -3,7 +3,9 @@ create or replace view measurements as
 select t.trial_id, t.setup_id, e.engine, e.version as engine_version, e.variant, m.name as model,
        s.quantization, s.kv_type, s.max_sequences, s.max_batched_tokens, s.prefill_chunk_tokens, s.prefix_caching,
        coalesce(t.context_tokens, s.context_tokens) as context_tokens, coalesce(t.threads, s.threads) as threads,
-       s.tensor_parallel, s.memory_fraction, s.scheduling_policy, s.extra_args, s.runtime,
+       s.tensor_parallel, s.memory_fraction, s.scheduling_policy, s.extra_args,
+       e.variant is not distinct from 'llama-server' and s.max_sequences > 1
+           and not list_has_any(coalesce(s.extra_args, []), ['--kv-unified', '-kvu']) as slots_apart, s.runtime,
        coalesce(t.image, s.image) as image, s.label as setup,
        t.bits_per_weight, t.model_bytes, t.kv_cache_tokens, t.weights_bytes, t.overhead_bytes,
        m.parameters, h.name as hardware, h.accelerator, h.accelerators,
@@ -49,6 +51,7 @@ comment on column measurements.setup_id is 'content hash of model, engine, quant
 comment on column measurements.variant is 'which server of the engine';
 comment on column measurements.workload is 'name, with its scale when it is not 1: different scales are not comparable';
 comment on column measurements.max_sequences is 'sequences decoded together (slots)';
+comment on column measurements.slots_apart is 'true: each slot has a KV cache of its own, and one pass through the weights serves only busy slots that are neighbours (llama-server)';
 comment on column measurements.concurrency is 'closed loop: users, each waiting for its answer';
 comment on column measurements.request_rate is 'open loop: requests a second asked for';
 comment on column measurements.model_bytes is 'bytes of the weights file';

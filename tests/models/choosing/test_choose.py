@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 
+from app import cli_plan_latency
+from flows.catalogue import find_hardware
 from models import experiment
 from models.capabilities import Capability
 from models.choosing.choose import choose
@@ -168,6 +172,9 @@ def test_a_model_that_nobody_measured_gets_a_formulas_estimate_labelled_as_that(
     assert first.capacity.basis == "formula" and "roofline" in first.capacity.how and first.price is not None
     assert first.instances == math.ceil(20.0 / first.capacity.value - 1e-9)
     assert first.usd_per_month == pytest.approx(first.instances * first.price.price_usd_per_hour * 730)
+    assert first.learned and first.learned.startswith("dyno plan latency meta-llama/Llama-3.1-8B --hardware h100")
+    named = cli_plan_latency.latency.make_context("latency", shlex.split(first.learned)[3:])
+    assert named.params["input_tokens"] == 800 and find_hardware(named.params["hardware"], Path()).kind == "cuda"
 
 
 @pytest.mark.parametrize(("more", "names"), [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models.errors import UserError
 from models.planning import curves, knee
 from models.planning.forms import RIVALS
-from models.planning.points import CurvePoint, merged, point
+from models.planning.points import CurvePoint, Slots, merged, point
 from models.planning.priors import SHIPPED, CurveQuantity, learn, likelihoods
 
 SLOTS = [point(2, 100, 20, 101), point(4, 100, 20, 101), point(8, 2200, 20, 101)]
@@ -47,18 +47,40 @@ def test_the_knee_is_where_requests_begin_to_queue() -> None:
 
 
 def test_beyond_the_knee_throughput_stays_and_ttft_grows_by_the_queue() -> None:
-    throughput = curves.fit(SLOTS, "throughput", max_sequences=4)
+    throughput = curves.fit(SLOTS, "throughput", slots=Slots(most=4))
     plateau = 4 * 101 / 2.1
     assert throughput.predict(6).value == pytest.approx(plateau, rel=0.02)
     assert throughput.predict(32).value == throughput.predict(6).value
-    ttft = curves.fit(SLOTS, "ttft", max_sequences=4)
+    ttft = curves.fit(SLOTS, "ttft", slots=Slots(most=4))
     assert ttft.predict(6).value == pytest.approx(1150, rel=0.03)       # half-way from 100 ms at 4 to 2 200 ms at 8
     assert ttft.predict(12).value == pytest.approx(2200 + 4 / (4 / 2.1) * 1e3, rel=1e-6)
-    assert curves.fit(SLOTS, "tpot", max_sequences=4).predict(16).value == pytest.approx(20, rel=0.01)
+    assert curves.fit(SLOTS, "tpot", slots=Slots(most=4)).predict(16).value == pytest.approx(20, rel=0.01)
+
+
+def test_slots_apart_take_a_pass_for_each_run_of_busy_neighbours() -> None:
+    apart = Slots(most=16, apart=True)
+    # Of 2 busy slots in a row of 16, 15 of the 120 pairs are neighbours: (15 × 1 + 105 × 2) / 120 = 1.875 runs.
+    assert apart.passes(2) == 1.875
+    assert [apart.passes(c) for c in (1, 8, 12, 16)] == [1, 4.5, 3.75, 1]
+    assert Slots(most=16).passes(8) == Slots(apart=True).passes(8) == 1
+    busy = np.array([np.random.default_rng(seed).permutation(16) < 6 for seed in range(4000)])
+    runs = busy[:, 0] + (busy[:, 1:] & ~busy[:, :-1]).sum(axis=1)
+    assert apart.passes(6) == pytest.approx(runs.mean(), rel=0.02)
+
+
+def test_a_curve_of_slots_apart_knows_that_full_ones_take_one_pass() -> None:
+    apart = Slots(most=16, apart=True)
+    points = {c: point(c, 50, 6 * apart.passes(c) + 2 * c, 40) for c in (1, 2, 4, 6, 8, 12, 16)}
+    known = [points[c] for c in (1, 4, 8, 16)]
+    off = {slots: [abs(curves.fit(known, "tpot", slots=slots).predict(c).value / points[c].tpot_ms - 1)
+                   for c in (2, 6, 12)] for slots in (apart, Slots(most=16))}
+    assert max(off[apart]) < 0.04 < 0.1 < max(off[Slots(most=16)])
+    first = [curves.fit(known, "ttft", slots=slots).predict(6) for slots in off]
+    assert first[0] == first[1]
 
 
 def test_a_known_limit_is_respected_before_any_queue_was_measured() -> None:
-    fitted = curves.fit(SLOTS[:2], "ttft", max_sequences=4)
+    fitted = curves.fit(SLOTS[:2], "ttft", slots=Slots(most=4))
     assert fitted.knee == 4
     assert fitted.predict(8).value == pytest.approx(100 + 4 / (4 / 2.1) * 1e3, rel=0.05)
     assert fitted.predict(8).extrapolates
@@ -82,7 +104,7 @@ def test_intervals_widen_away_from_the_points() -> None:
 
 
 def test_a_fit_is_a_value_that_can_be_stored_and_asked_again() -> None:
-    fitted = curves.fit(SLOTS, "ttft", max_sequences=4)
+    fitted = curves.fit(SLOTS, "ttft", slots=Slots(most=4))
     again = curves.Fit.model_validate_json(fitted.model_dump_json())
     assert again == fitted
     assert again.predict(6) == fitted.predict(6)
@@ -112,7 +134,7 @@ def test_each_rival_finds_its_own_form(form: str, truth: object) -> None:
 def test_predictions_are_positive_and_keep_the_laws(a: float, share: float, k: float, slots: int | None,
                                                     levels: set[int], quantity: CurveQuantity) -> None:
     points = [power(c, a, share * a, k) for c in sorted(levels)]
-    fitted = curves.fit(points, quantity, max_sequences=slots)
+    fitted = curves.fit(points, quantity, slots=Slots(most=slots))
     asked = np.geomspace(min(levels), 4 * max(levels), 12)
     found = fitted.predict_many(asked)
     assert all(0 < one.low < one.value < one.high for one in found)
