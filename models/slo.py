@@ -66,7 +66,8 @@ class Limit(Record):
         if value <= self.at_most:
             return self
         step = 10.0 ** (math.floor(math.log10(value)) - 2)
-        return Limit(metric=self.metric, at_most=float(f"{math.ceil(value / step * (1 - 1e-12)) * step:.6g}"))
+        rounded = float(f"{math.ceil(value / step * (1 - 1e-12)) * step:.6g}")
+        return Limit(metric=self.metric, at_most=max(rounded, value))
 
 
 @lru_cache(256)

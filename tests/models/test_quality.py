@@ -55,7 +55,7 @@ def test_it_never_exceeds_the_exact_divergence_and_equals_it_when_every_token_is
         seed: int, size: int, noise: float, top_p: int, top_q: int) -> None:
     p, q = pair(seed, size, noise)
     kl, seen = kl_lower_bound(told(p, top_p), told(q, top_q))
-    assert 0 <= kl <= exact(p, q) + 1e-9 and 0 <= seen <= 1
+    assert 0 <= kl <= exact(p, q) + 1e-8 and 0 <= seen <= 1
     assert kl_lower_bound(told(p), told(q))[0] == pytest.approx(exact(p, q), abs=1e-9)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models import slo
@@ -66,6 +66,7 @@ def test_an_slo_below_the_physical_limit_is_told_so_with_the_nearest_that_is_kep
 
 
 @given(st.lists(st.floats(1, 1e3), min_size=2, max_size=6), st.floats(1, 1e3))
+@example([1.0000000000000002, 1.0], 1.0)
 def test_the_nearest_is_always_kept_and_no_level_that_broke_a_limit_is_used(each: list[float], limit: float) -> None:
     points = [measured(2.0**i, tpot) for i, tpot in enumerate(each)]
     limits = slo.parse(f"tpot_ms_p95<={limit:.3f}")
