@@ -67,8 +67,7 @@ def _sentence(rows: list[dict[str, Any]], answer: Answer) -> str:
     if answer.best is None:
         near = by_id.get(answer.nearest or "")
         return (f"Answer: nothing measured keeps the limits ({len(answer.left_out)} points left out)."
-                + (f" Nearest: {_setup(near)} at {_load(near)} keeps {' and '.join(map(str, answer.nearest_limits))}"
-                   f" (trial {answer.nearest})." if near else ""))
+                + (f" Nearest: {_setup(near)} at {_load(near)} {answer.nearest_keeps}." if near else ""))
     best = by_id[answer.best]
     text = (f"Answer: {_setup(best)}. {number(best['usd_per_million_output_tokens'])} USD per million output tokens at"
             f" {_load(best)}; TTFT p95 {number(best['ttft_from_schedule_ms_p95'])} ms, TPOT p95"

@@ -25,6 +25,11 @@ class Answer(Record):
     nearest: str | None = None
     nearest_limits: tuple[Limit, ...] = ()
 
+    @property
+    def nearest_keeps(self) -> str:
+        """`keeps ttft_ms_p95 ≤ 621 and … (trial …)`, of the nearest point."""
+        return f"keeps {' and '.join(map(str, self.nearest_limits))} (trial {self.nearest})"
+
 
 def cheapest(rows: Sequence[Mapping[str, object]], limits: tuple[Limit, ...]) -> Answer:
     """Chooses among rows of the `measurements` view (of one workload).

@@ -45,8 +45,7 @@ def _sentence(rows: Sequence[Row], bounds: tuple[slo.Limit, ...]) -> str:
     if answer.best is None:
         near = by_id.get(answer.nearest or "")
         return (f"Nothing measured keeps the limits ({len(answer.left_out)} points left out)."
-                + (f" Nearest: {near['setup']} at {near['load']} keeps {' and '.join(map(str, answer.nearest_limits))}"
-                   f" (trial {answer.nearest})." if near else ""))
+                + (f" Nearest: {near['setup']} at {near['load']} {answer.nearest_keeps}." if near else ""))
     best = by_id[answer.best]
     said = (f"{best['setup']} on {best['hardware']}: {figure(best[planner.COST])} USD per million output tokens at "
             f"{best['load']}, TTFT p95 {figure(best['ttft_from_schedule_ms_p95'])} ms, TPOT p95 "

@@ -98,8 +98,8 @@ def _say_none(scope: Scope, limits: str, answer: Answer) -> None:
                 "cannot be trusted. Raise the limits in the side bar, or measure lower loads and other formats.")
         if answer.nearest:
             near = scope.rows.row(by_predicate=pl.col("trial_id") == answer.nearest, named=True)
-            text += (f" The nearest is **{near['setup_shown']}** at {near['load']}: it keeps "
-                     f"{' and '.join(map(str, answer.nearest_limits))} (trial {answer.nearest}).")
+            text += (f" The nearest is **{near['setup_shown']}** at {near['load']}: it "
+                     f"{answer.nearest_keeps}.")
         st.warning(text)
         return
     fastest = keeping.sort("output_tokens_per_second", descending=True, nulls_last=True).row(0, named=True)

@@ -40,8 +40,8 @@ class Slots(Record):
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Slots:
-        """Those of a row of the warehouse's view `measurements`."""
-        return cls(most=row["max_sequences"], apart=bool(row["slots_apart"]))
+        """Those of a row of the warehouse's view `measurements`; an older snapshot does not tell whether apart."""
+        return cls(most=row["max_sequences"], apart=bool(row.get("slots_apart")))
 
     def passes(self, served: float) -> float:
         """Passes through the weights in a step of `served` sequences: 1, or where slots are apart the runs of

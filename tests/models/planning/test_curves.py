@@ -62,6 +62,7 @@ def test_slots_apart_take_a_pass_for_each_run_of_busy_neighbours() -> None:
     # Of 2 busy slots in a row of 16, 15 of the 120 pairs are neighbours: (15 × 1 + 105 × 2) / 120 = 1.875 runs.
     assert apart.passes(2) == 1.875
     assert [apart.passes(c) for c in (1, 8, 12, 16)] == [1, 4.5, 3.75, 1]
+    assert Slots.of({"max_sequences": 4}) == Slots(most=4), "a snapshot that an older dyno published"
     assert Slots(most=16).passes(8) == Slots(apart=True).passes(8) == 1
     busy = np.array([np.random.default_rng(seed).permutation(16) < 6 for seed in range(4000)])
     runs = busy[:, 0] + (busy[:, 1:] & ~busy[:, :-1]).sum(axis=1)
